@@ -1,0 +1,32 @@
+# make demo               interpolate a small clip with the embedded default, write out/demo.mp4 and out/demo.png
+# make demo VIDEO=a.mp4   the same with a clip of yours
+# make test               lint and all tests
+# Both create their environment in .venv on first use.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+VIDEO  ?=
+DEMO   ?=
+
+.PHONY: demo test lint clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch setuptools wheel
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/python demo/run.py $(if $(VIDEO),"$(VIDEO)") $(DEMO)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache

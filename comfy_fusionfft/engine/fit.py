@@ -1,0 +1,119 @@
+"""Fits model calls into the device's memory: fewer instants at once first, then tiles.
+
+A limit that was found stays for the rest of the run: running into the same wall on every frame
+would cost more than the smaller batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..contract import Host, Model, Position
+from ..errors import DeviceError
+from .store import StoreWindow
+
+BATCH_PIXELS = 4 * 1024 * 1024
+"""Instants of one pair run together while their pixels stay below this: two at 1080p, ten at 480p."""
+SMALLEST_TILE = 128
+OVERLAP = 64
+
+
+class Fitted:
+    """A model that survives running out of memory.
+
+    Batches do not change results. Tiles do, slightly: a flow network sees less of the picture around
+    each point, and motion beyond the 64 px overlap is found less well; they are the last resort.
+    """
+
+    def __init__(self, model: Model, host: Host) -> None:
+        self._model, self._host = model, host
+        self.batch: int | None = None
+        self.tile: int | None = None
+
+    def __call__(self, window: StoreWindow, height: int, width: int) -> Iterator[tuple[tuple[Position, ...], Tensor]]:
+        """Pictures for ``window.times`` in chunks: (positions, ``(T, C, height, width)`` float32)."""
+        limit = max(1, BATCH_PIXELS // (height * width))
+        waiting = window.times
+        while waiting:
+            self._host.raise_if_cancelled()
+            chunk = waiting[: min(limit, self.batch or limit)]
+            pictures = self._attempt(replace(window, times=chunk), height, width)
+            if pictures is None:
+                self._host.free()
+                self._shrink(len(chunk), height, width)
+                continue
+            yield chunk, pictures
+            waiting = waiting[len(chunk) :]
+
+    def _attempt(self, window: StoreWindow, height: int, width: int) -> Tensor | None:
+        """None when memory ran out; returning drops the failed attempt's tensors before the next one."""
+        try:
+            with torch.inference_mode():
+                whole = self._model(window) if self.tile is None else self._tiled(window, self.tile)
+                return whole[..., :height, :width]
+        except Exception as error:
+            if not self._host.is_oom(error):
+                raise
+            return None
+
+    def _shrink(self, instants: int, height: int, width: int) -> None:
+        if instants > 1:
+            self.batch = instants // 2
+            return
+        modulus = self._model.modulus
+        half = (self.tile or max(height, width)) // 2
+        tile = -(-half // modulus) * modulus
+        if half < SMALLEST_TILE or tile == self.tile:
+            raise DeviceError(
+                f"out of memory on {self._host.device} for a {width}×{height} picture even in tiles of "
+                f"{self.tile or max(height, width)} px: close other programs that use this device, choose another device, "
+                "or make the clip smaller"
+            )
+        self.tile = tile
+
+    def _tiled(self, window: StoreWindow, tile: int) -> Tensor:
+        images = window.images
+        height, width = images[0].shape[-2:]
+        total = weight = None
+        for y in _starts(height, tile):
+            for x in _starts(width, tile):
+                part = (..., slice(y, min(y + tile, height)), slice(x, min(x + tile, width)))
+                made = self._model(TileWindow(window.positions, tuple(i[part] for i in images), window.times))
+                if total is None or weight is None:
+                    total = made.new_zeros(*made.shape[:2], height, width)
+                    weight = made.new_zeros(1, 1, height, width)
+                ramp = _ramp(made.shape[-2], made.device)[:, None] * _ramp(made.shape[-1], made.device)
+                total[part] += made * ramp
+                weight[part] += ramp
+        assert total is not None
+        return total / weight
+
+
+@dataclass(frozen=True, slots=True)
+class TileWindow:
+    """A window cut out of every picture. It remembers nothing: whole-picture memos do not fit a tile."""
+
+    positions: tuple[Position, ...]
+    images: tuple[Tensor, ...]
+    times: tuple[Position, ...]
+
+    def once(self, name: Hashable, positions: tuple[Position, ...], make: Callable[[], Any]) -> Any:
+        return make()
+
+
+def _starts(size: int, tile: int) -> range | list[int]:
+    if size <= tile:
+        return [0]
+    step = tile - OVERLAP
+    return [*range(0, size - tile, step), size - tile]
+
+
+def _ramp(size: int, device: torch.device) -> Tensor:
+    """Weights that rise over the overlap at both ends; never 0, so that picture borders keep their value."""
+    distance = torch.arange(size, device=device, dtype=torch.float32)
+    return torch.minimum(distance, size - 1 - distance).add(1).clamp(max=OVERLAP) / OVERLAP

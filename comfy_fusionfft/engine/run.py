@@ -1,0 +1,127 @@
+"""Pull frames, plan steps, make pictures, emit in order, forget.
+
+``run`` is a generator from end to end: it holds the frames of one window and the pictures of one
+interval, whatever the length of the clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+from torch import Tensor
+
+from ..contract import Frame, Host, Model, Position
+from ..errors import InputError
+from ..timeline import Instant, Interval, Timing, plan
+from .fit import Fitted
+from .picture import to_pixels
+from .store import Store, StoreWindow
+
+
+def run(
+    frames: Iterable[Frame], model: Model, timing: Timing, host: Host, *, total: int | None = None
+) -> Iterator[Frame]:
+    """Frames in, frames at the timing's instants out.
+
+    Source frames that fall on an output instant pass through untouched; made frames have the source's
+    dtype and channels. ``total``: expected output frames, for progress only. Raises InputError for a
+    clip without frames or with frames of different shapes, TimelineError for instants the model cannot
+    make, DeviceError when memory does not suffice, and whatever the host raises on cancel.
+    """
+    store = Store(host.device, model.modulus, model.padding)
+    fitted = Fitted(model, host)
+    source = _alike(frames)
+    newest = -1
+    done = 0
+
+    def read_to(index: int) -> None:
+        nonlocal newest
+        while newest < index and (frame := next(source, None)) is not None:
+            newest += 1
+            store.add(Fraction(newest), frame)
+
+    def emit(frame: Frame) -> Frame:
+        nonlocal done
+        done += 1
+        host.progress(done, total, frame.pixels)
+        return frame
+
+    read_to(0)
+    if newest < 0:
+        raise InputError("the clip has no frames: check the input file or folder")
+    first = store.frame(Fraction(0)).seconds
+
+    index = 0
+    while True:
+        host.raise_if_cancelled()
+        read_to(index + model.reach.after)
+        if newest == index:
+            break
+        left, right = store.frame(Fraction(index)), store.frame(Fraction(index + 1))
+        interval = Interval(index, left.seconds, right.seconds, first)
+        for frame in _interval(interval, store, model, fitted, timing, newest):
+            yield emit(frame)
+        index += 1
+        oldest = index - model.reach.before + 1
+        store.forget(lambda p, oldest=oldest: p < oldest or p.denominator != 1)
+
+    final = store.frame(Fraction(index))
+    for instant in timing.last(index, final.seconds, first):
+        yield emit(replace(final, seconds=instant.seconds))
+
+
+def _interval(
+    interval: Interval, store: Store, model: Model, fitted: Fitted, timing: Timing, newest: int
+) -> Iterator[Frame]:
+    """Output frames of one interval, in order, as soon as each is made."""
+    instants = list(timing.inside(interval))
+    like = store.frame(Fraction(interval.index))
+    height, width = like.pixels.shape[:2]
+    made: dict[Position, Tensor] = {}
+
+    def ready() -> Iterator[Frame]:
+        while instants:
+            position, seconds = instants[0]
+            if position == interval.index:
+                yield replace(like, seconds=seconds)
+            elif position in made:
+                yield Frame(to_pixels(made.pop(position), like.pixels), seconds, original=False)
+            else:
+                return
+            instants.pop(0)
+
+    yield from ready()
+    steps = plan(interval.index, _between(instants, interval.index), model.reach, newest)
+    for number, step in enumerate(steps):
+        needed_later = {need for later in steps[number + 1 :] for need in later.needs}
+        wanted = {instant.position for instant in instants}
+        for positions, pictures in fitted(StoreWindow(store, step.needs, step.makes), height, width):
+            for position, picture in zip(positions, pictures, strict=True):
+                if position in needed_later:
+                    store.add_made(position, picture)
+                if position in wanted:
+                    made[position] = picture
+            yield from ready()
+
+
+def _between(instants: list[Instant], index: int) -> list[Position]:
+    return sorted({instant.position for instant in instants if instant.position > index})
+
+
+def _alike(frames: Iterable[Frame]) -> Iterator[Frame]:
+    shape = dtype = None
+    for number, frame in enumerate(frames):
+        if shape is None:
+            shape, dtype = frame.pixels.shape, frame.pixels.dtype
+        elif (frame.pixels.shape, frame.pixels.dtype) != (shape, dtype):
+            raise InputError(
+                f"frame {number} is {_words(frame.pixels.shape)} {frame.pixels.dtype}, but the clip began with "
+                f"{_words(shape)} {dtype}: all frames of a clip must be alike, so resize or split it"
+            )
+        yield frame
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]} with {shape[2]} channel(s)"

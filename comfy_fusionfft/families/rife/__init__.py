@@ -1,0 +1,30 @@
+"""RIFE 4.0 to 4.26: intermediate flow between two frames, for any instant between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...contract import Family
+from .config import RIFEConfig, canonical, describe, detect
+
+if TYPE_CHECKING:
+    from .net import IFNet
+
+__all__ = ["FAMILY", "RIFEConfig"]
+
+
+def _build(config: RIFEConfig) -> IFNet:
+    from .net import IFNet  # torch, which listing the families does not need
+
+    return IFNet(config)
+
+
+FAMILY = Family(
+    name="rife",
+    title="RIFE",
+    kind="flow",
+    detect=detect,
+    build=_build,
+    canonical=canonical,
+    describe=describe,
+)

@@ -1,0 +1,60 @@
+"""Forward warping: every pixel is carried along its own flow and laid down where it lands.
+
+Backward warping asks each output pixel where it came from; splatting asks each input pixel where it
+goes, which is the question an optical flow answers. Several pixels may land on one place (they are
+averaged by weight) and none on another (a hole, reported as zero coverage).
+
+Flow is in pixels, x before y, pixel centres at 0 .. size-1. A pixel is shared among the four grid
+points around its landing place in bilinear proportion; what falls outside the picture is lost.
+"Softmax Splatting for Video Frame Interpolation", Niklaus & Liu, CVPR 2020, calls the two functions
+here summation and average splatting.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def splat_sum(values: Tensor, flow: Tensor) -> Tensor:
+    """``(B, C, H, W)`` carried along ``flow (B, 2, H, W)`` and added up -> ``(B, C, H, W)`` float32.
+
+    Differentiable in ``values`` and ``flow``.
+    """
+    batch, channels, height, width = values.shape
+    values, flow = values.float(), flow.float()
+    grid_y = torch.arange(height, device=flow.device, dtype=torch.float32).view(-1, 1)
+    grid_x = torch.arange(width, device=flow.device, dtype=torch.float32)
+    # A rim of one pixel swallows what leaves the picture: clamped to -1 .. size, it lands on the rim alone.
+    x = (grid_x + flow[:, 0]).clamp(-1, width)
+    y = (grid_y + flow[:, 1]).clamp(-1, height)
+    x0, y0 = x.detach().floor().clamp_(max=width - 1), y.detach().floor().clamp_(max=height - 1)
+    fx, fy = x - x0, y - y0
+
+    stride = width + 2
+    corner = (y0 + 1).long() * stride + (x0 + 1).long()  # (B, H, W)
+    corner = corner.view(batch, 1, -1).expand(-1, channels, -1)
+    flat = values.reshape(batch, channels, -1)
+    canvas = flat.new_zeros(batch, channels, (height + 2) * stride)
+    for step, weight in (
+        (0, (1 - fx) * (1 - fy)),
+        (1, fx * (1 - fy)),
+        (stride, (1 - fx) * fy),
+        (stride + 1, fx * fy),
+    ):
+        canvas.scatter_add_(2, corner + step, flat * weight.view(batch, 1, -1))
+    return canvas.view(batch, channels, height + 2, stride)[:, :, 1:-1, 1:-1]
+
+
+def splat_average(values: Tensor, flow: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Weighted mean of all that lands on each pixel, and how much landed there.
+
+    values ``(B, C, H, W)``, flow ``(B, 2, H, W)``, weight ``(B, 1, H, W)`` >= 0 (None: one for each pixel)
+    -> mean ``(B, C, H, W)``, zero in holes, and coverage ``(B, 1, H, W)``, the sum of weights.
+    """
+    if weight is None:
+        weight = torch.ones_like(flow[:, :1])
+    total = splat_sum(torch.cat((values * weight, weight), dim=1), flow)
+    mean, coverage = total[:, :-1], total[:, -1:]
+    # Where nothing landed the sum is zero as well, so any divisor will do.
+    return mean / torch.where(coverage > 0, coverage, 1.0), coverage

@@ -1,0 +1,132 @@
+"""Motion targets beside the packs: computed once, because a teacher costs more than the student's step.
+
+``flows-<nn>.safetensors`` hold two tensors for each window, named by its place in the index:
+
+- ``<n>.flow`` ``(P, 2, 2, h, w)`` float16: for each of P frame pairs (i, j) the motion i→j and j→i, in
+  pixels of the packed picture, on a grid ``FLOW_SHRINK`` times smaller;
+- ``<n>.trust`` ``(P, 2, h, w)`` uint8: 255 where going there and back ends where it began, 0 where it
+  does not (occlusion, or an estimator that is wrong).
+
+The pairs are those of ``pairs(count, spans)``; ``spans`` is in the files' metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import InputError
+from .pack import FLOW_SHRINK, MIB, Bidirectional, decode, read_index
+
+
+def pairs(count: int, spans: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Frame pairs (i, i + span) of a window, span by span."""
+    return [(first, first + span) for span in spans for first in range(count - span)]
+
+
+def add_flows(
+    packs_dir: Path,
+    flow: Bidirectional,
+    *,
+    spans: tuple[int, ...] = (1, 2, 4),
+    max_mib: int = 40,
+    batch: int = 4,
+    report: Callable[[str], None] = lambda line: None,
+) -> int:
+    """Estimate motion for every window of the packs and store it beside them -> bytes written."""
+    windows = read_index(packs_dir)
+    number = {window: index for index, window in enumerate(windows)}
+    for stale in packs_dir.glob("flows-*.safetensors"):
+        stale.unlink()
+    held: dict[str, Tensor] = {}
+    files = written = 0
+
+    def flush() -> None:
+        nonlocal held, files
+        if held:
+            save_file(held, packs_dir / f"flows-{files:02d}.safetensors", metadata={"spans": json.dumps(spans)})
+        held, files = {}, files + 1
+
+    for done, (window, stack) in enumerate(decode(packs_dir, windows)):
+        pictures = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
+        motion, trust = _window_flows(pictures, pairs(window.count, spans), flow, batch)
+        size = motion.numel() * 2 + trust.numel()
+        if held and sum(t.numel() * t.element_size() for t in held.values()) + size > max_mib * MIB - MIB // 4:
+            flush()
+        held[f"{number[window]}.flow"], held[f"{number[window]}.trust"] = motion, trust
+        written += size
+        if done % 10 == 0:
+            report(f"flows: {done}/{len(windows)} windows")
+    flush()
+    return written
+
+
+def load_flows(packs_dir: Path) -> Iterator[tuple[int, tuple[int, ...], Tensor, Tensor]]:
+    """-> (window number, spans, flow ``(P, 2, 2, h, w)`` float16, trust ``(P, 2, h, w)`` uint8)."""
+    for path in sorted(packs_dir.glob("flows-*.safetensors")):
+        with safe_open(path, "pt") as file:
+            spans = tuple(json.loads(file.metadata()["spans"]))
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                if name.endswith(".flow"):
+                    index = name.removesuffix(".flow")
+                    yield int(index), spans, file.get_tensor(name), file.get_tensor(f"{index}.trust")
+
+
+def dis_bidirectional(img0: Tensor, img1: Tensor) -> tuple[Tensor, Tensor]:
+    """OpenCV's DIS flow (medium preset) as an estimator that needs no weights. See ``pack.Bidirectional``."""
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def grey(image: Tensor) -> np.ndarray:
+        rgb = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().contiguous().cpu().numpy()
+        return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+
+    def both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if min(a.shape) < 16:
+            raise InputError(f"Pictures of {a.shape[1]}x{a.shape[0]} are too small for DIS; need at least 16x16")
+        return dis.calc(a, b, None), dis.calc(b, a, None)
+
+    results = [both(grey(a), grey(b)) for a, b in zip(img0, img1, strict=True)]
+    forward, backward = (torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2) for side in zip(*results, strict=True))
+    return forward.to(img0.device), backward.to(img0.device)
+
+
+def agreement(there: Tensor, back: Tensor) -> Tensor:
+    """How far x + there + back(x + there) is from x, as trust 0..1: ``(B, 1, H, W)`` of ``(B, 2, H, W)`` flows.
+
+    A slip of 5 % of the motion plus a pixel halves the trust.
+    """
+    miss = there + warp(back, there)
+    allowed = 1 + 0.05 * torch.linalg.vector_norm(there, dim=1, keepdim=True)
+    return torch.exp2(-(torch.linalg.vector_norm(miss, dim=1, keepdim=True) / allowed).square())
+
+
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """``image`` sampled at x + flow, bilinear, border repeated, corner-aligned."""
+    from ..ops.warp import backward_warp
+
+    return backward_warp(image, flow)
+
+
+def _window_flows(pictures: Tensor, wanted: list[tuple[int, int]], flow: Bidirectional, batch: int):
+    motion, trust = [], []
+    for start in range(0, len(wanted), batch):
+        first, second = zip(*wanted[start : start + batch], strict=True)
+        with torch.inference_mode():
+            forward, backward = flow(pictures[list(first)], pictures[list(second)])
+            both = torch.stack([forward, backward], 1).float().cpu()  # (b, 2, 2, H, W)
+            agree = torch.cat([agreement(both[:, 0], both[:, 1]), agreement(both[:, 1], both[:, 0])], 1)
+            small = functional.interpolate(both.flatten(0, 1), scale_factor=1 / FLOW_SHRINK, mode="area")
+            trust.append(
+                (functional.interpolate(agree, size=small.shape[-2:], mode="area") * 255).round().to(torch.uint8)
+            )
+        motion.append(small.unflatten(0, (-1, 2)).half())
+    return torch.cat(motion).contiguous(), torch.cat(trust).contiguous()

@@ -1,0 +1,10 @@
+"""Fixtures every test gets."""
+
+import pytest
+import torch
+from places import ROOT, shared_dir  # noqa: F401 - offered to tests from here too
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,138 @@
+"""The timeline is exact arithmetic: counts, instants and plans are checked against first principles."""
+
+from fractions import Fraction as F
+
+import pytest
+
+from comfy_fusionfft.contract import Reach
+from comfy_fusionfft.errors import TimelineError
+from comfy_fusionfft.timeline import At, Interval, Multiply, Rate, Step, plan
+
+
+def instants(timing, stamps):
+    """All instants of a clip whose frames are shown at ``stamps``."""
+    out = []
+    for index, (left, right) in enumerate(zip(stamps, stamps[1:], strict=False)):
+        out += timing.inside(Interval(index, left, right, stamps[0]))
+    out += timing.last(len(stamps) - 1, stamps[-1], stamps[0])
+    return out
+
+
+@pytest.mark.parametrize("factor", range(1, 19))
+@pytest.mark.parametrize("frames", [1, 2, 3, 10])
+def test_multiply_makes_f_minus_1_times_n_plus_1(factor, frames):
+    stamps = [F(i, 24) for i in range(frames)]
+    made = instants(Multiply(factor), stamps)
+    assert len(made) == (frames - 1) * factor + 1 == Multiply(factor).count(frames, stamps[0], stamps[-1])
+    assert [m.position for m in made] == [F(k, factor) for k in range(len(made))]
+    assert [m.seconds for m in made] == [F(k, 24 * factor) for k in range(len(made))]
+
+
+def test_multiply_keeps_a_variable_clock():
+    made = instants(Multiply(2), [F(0), F(1, 10), F(1, 2)])
+    assert [m.seconds for m in made] == [0, F(1, 20), F(1, 10), F(3, 10), F(1, 2)]
+
+
+def test_rate_is_exact_over_ten_thousand_frames():
+    stamps = [F(1, 3) + i * F(1001, 24000) for i in range(10_000)]
+    made = instants(Rate(F(60)), stamps)
+    assert len(made) == Rate(F(60)).count(10_000, stamps[0], stamps[-1])
+    for k, (position, seconds) in enumerate(made):
+        assert seconds == stamps[0] + F(k, 60)
+        assert position == F(k, 60) * F(24000, 1001)
+    assert made[-1].seconds <= stamps[-1] < made[-1].seconds + F(1, 60)
+
+
+def test_rate_equal_to_the_source_passes_every_frame():
+    stamps = [F(i, 25) for i in range(7)]
+    assert [m.position for m in instants(Rate(F(25)), stamps)] == list(range(7))
+
+
+def test_rate_below_the_source_and_through_repeated_timestamps():
+    assert [m.position for m in instants(Rate(F(10)), [F(i, 30) for i in range(7)])] == [0, 3, 6]
+    assert [m.position for m in instants(Rate(F(2)), [F(0), F(0), F(1)])] == [1, F(3, 2), 2]
+
+
+def test_rate_of_one_frame_is_that_frame():
+    assert [m.position for m in instants(Rate(F(60)), [F(5)])] == [0]
+
+
+def test_at_gives_exactly_the_positions_asked_for():
+    timing = At((F(7, 3), F(0), F(1, 2)))
+    assert [m.position for m in instants(timing, [F(i) for i in range(4)])] == [0, F(1, 2), F(7, 3)]
+
+
+def test_at_beyond_the_clip_says_so():
+    with pytest.raises(TimelineError, match=r"time 9/2 lies beyond the last frame, 3: remove it"):
+        instants(At((F(9, 2),)), [F(i) for i in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Multiply(0), "multiplier 0 is not a whole number of 1 or more"),
+        (lambda: Multiply(2.5), "multiplier 2.5 is not a whole number"),
+        (lambda: Rate(F(0)), "frame rate 0 is not above 0"),
+        (lambda: At(()), "give one or more positions"),
+        (lambda: At((F(-1),)), "positions of 0 and above"),
+    ],
+)
+def test_bad_timings_say_what_to_use(make, text):
+    with pytest.raises(TimelineError, match=text):
+        make()
+
+
+def test_direct_plan_is_one_step_with_the_window_clipped_to_the_clip():
+    thirds = [F(1, 3), F(2, 3)]
+    assert plan(0, thirds, Reach(), 9) == [Step((F(0), F(1)), tuple(thirds))]
+    assert plan(0, [F(1, 2)], Reach(before=3, after=3), 1) == [Step((F(0), F(1)), (F(1, 2),))]
+    assert plan(4, [F(9, 2)], Reach(before=3, after=2), 9)[0].needs == (2, 3, 4, 5, 6)
+    assert plan(4, [], Reach(), 9) == []
+
+
+def feasible(steps, index):
+    """Every need exists when its step runs; returns what was made."""
+    have = {F(index), F(index + 1)}
+    for step in steps:
+        assert set(step.needs) <= have
+        have |= set(step.makes)
+    return have - {F(index), F(index + 1)}
+
+
+@pytest.mark.parametrize("power", [1, 2, 3, 4])
+def test_middle_only_models_reach_powers_of_two_by_halving(power):
+    n = 2**power
+    steps = plan(5, [5 + F(k, n) for k in range(1, n)], Reach(times="middle"), 9)
+    assert len(steps) == n - 1
+    assert all(step.makes[0] == sum(step.needs) / 2 for step in steps)
+    assert feasible(steps, 5) == {5 + F(k, n) for k in range(1, n)}
+
+
+def test_halving_makes_only_what_the_wanted_instants_need():
+    assert [s.makes[0] for s in plan(0, [F(3, 4)], Reach(times="middle"), 1)] == [F(1, 2), F(3, 4)]
+
+
+def test_thirds_are_refused_by_a_middle_only_model():
+    with pytest.raises(TimelineError, match=r"instant 1/3 .* makes only middles: use a multiplier of 2, 4, 8"):
+        plan(0, [F(1, 3), F(2, 3)], Reach(times="middle"), 1)
+
+
+@pytest.mark.parametrize("n", range(2, 19))
+def test_peeling_goes_outside_in_with_exact_local_times(n):
+    steps = plan(2, [2 + F(k, n) for k in range(1, n)], Reach(peel=1), 9)
+    assert feasible(steps, 2) == {2 + F(k, n) for k in range(1, n)}
+    remaining = n
+    for step in steps:
+        left, right = step.needs
+        local = [(t - left) / (right - left) for t in step.makes]
+        assert local == ([F(1, 2)] if remaining == 2 else [F(1, remaining), F(remaining - 1, remaining)])
+        remaining -= 2
+
+
+def test_peeling_carries_the_last_enclosing_pairs():
+    steps = plan(0, [F(k, 8) for k in range(1, 8)], Reach(peel=3), 1)
+    assert [len(step.needs) for step in steps] == [2, 4, 6, 6]
+    assert steps[3].needs == (F(1, 8), F(2, 8), F(3, 8), F(5, 8), F(6, 8), F(7, 8))
+    unlimited = plan(0, [F(k, 16) for k in range(1, 16)], Reach(peel=99), 1)
+    # with unlimited history each made frame is looked at from every enclosing pair: floor((n+1)^2/4) calls
+    assert sum(len(step.needs) // 2 * len(step.makes) for step in unlimited) == 64
