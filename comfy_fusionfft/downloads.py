@@ -26,12 +26,16 @@ from .errors import CheckpointError, DownloadError
 Progress = Callable[[int, "int | None"], None]
 """Called with bytes so far and, when known, bytes in all."""
 
-_HUGGING_FACE = "https://huggingface.co"
-_CORE = _HUGGING_FACE + "/Comfy-Org/frame_interpolation/resolve/219da3c9d8c357ceaf457fc1d5932c6e861b8dee"
-_IMAGINAIRY = _HUGGING_FACE + "/imaginairy/rife-interpolation/resolve/26442e52cc30b88c5cb490702647b8de9aaee8a7"
-_VS_RIFE = "https://github.com/HolyWu/vs-rife/releases/download/model"
-_FANNOVEL = "https://github.com/Fannovel16/ComfyUI-Frame-Interpolation/releases/download/models"
-_TNTWISE = "https://github.com/TNTwise/real-video-enhancer-models/releases/download/models"
+_HUGGING_FACE = "https://huggingface.co/"
+_GITHUB = "https://github.com/"
+_PLACES = {
+    "core": _HUGGING_FACE + "Comfy-Org/frame_interpolation/resolve/219da3c9d8c357ceaf457fc1d5932c6e861b8dee"
+    "/frame_interpolation/",
+    "vs-rife": _GITHUB + "HolyWu/vs-rife/releases/download/model/",
+    "fannovel": _GITHUB + "Fannovel16/ComfyUI-Frame-Interpolation/releases/download/models/",
+    "tntwise": _GITHUB + "TNTwise/real-video-enhancer-models/releases/download/models/",
+    "imaginairy": _HUGGING_FACE + "imaginairy/rife-interpolation/resolve/26442e52cc30b88c5cb490702647b8de9aaee8a7/",
+}
 _CHUNK_BYTES = 1 << 18
 _TIMEOUT_SECONDS = 30
 
@@ -64,141 +68,47 @@ class Verdict:
     why: str
 
 
-_CATALOGUE = tuple(
-    Weights(f"{base}/{file}", sha256, version, size)
-    for base, file, version, size, sha256 in (
-        # fmt: off
-        (
-            _CORE,
-            "frame_interpolation/rife_v4.25.safetensors",
-            "4.25",
-            22_674_688,
-            "1505884b9bdae956795430d2a70f7e2317b2abd8f130f8cfdb35a5759f909481",
-        ),
-        (
-            _CORE,
-            "frame_interpolation/rife_v4.25_lite.safetensors",
-            "4.25.lite",
-            None,
-            "e5e5fe0286d30708f4c36aa23639a38d3d7cd0c724922c66e6b04130ae12c6e4",
-        ),
-        (
-            _CORE,
-            "frame_interpolation/rife_v4.25_heavy.safetensors",
-            "4.25.heavy",
-            86_669_816,
-            "40aa1838b91531f829caaac026f40d9d2e2f1eb12b65d1d6029a58ae4c703191",
-        ),
-        (
-            _CORE,
-            "frame_interpolation/rife_v4.26.safetensors",
-            "4.26",
-            22_674_688,
-            "151874592c877740e5db11522f4514df569eeafb0a0fcb2696f16e9e8d317c94",
-        ),
-        (
-            _CORE,
-            "frame_interpolation/rife_v4.26_heavy.safetensors",
-            "4.26.heavy",
-            None,
-            "d2448f68503134b8c7c5430ce6032d6c76681a9a72f0ea8e0a56c7bee813482f",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.6.pkl",
-            "4.6",
-            21_273_159,
-            "008646e761f0e67cb77f0c6c44cfe3c3e5a05d9d9465311b9681ca650ce030db",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.15.pkl",
-            "4.15",
-            None,
-            "bf969affb3f6e9a09eea8c1da6c51bb22d6da45e92cafb9273689d05e2360dd2",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.15.lite.pkl",
-            "4.15.lite",
-            None,
-            "54fe3fb51efb880f64ffe2048a88220ad2b0b3d03f7cb800742e90821dcfb24f",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.16.lite.pkl",
-            "4.16.lite",
-            None,
-            "290cf343fb5a933f4503920ca07826c4d30561bd9b573b11b054b33ea0dee642",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.17.pkl",
-            "4.17",
-            None,
-            "b1ee3186270312a38316e4d53c77b31a60062cfa5636e13d6f0a1dd89bb7b128",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.17.lite.pkl",
-            "4.17.lite",
-            None,
-            "9303f59001bc40e801273828cc0da84b8f7696a9485cd7c45e7796f20ed2f086",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.18.pkl",
-            "4.18",
-            None,
-            "955fc8b552417ae4808999f5d671d024438e904c0bebf766ae6fb61806ce021c",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.25.pkl",
-            "4.25",
-            24_636_301,
-            "6615790efd627772917205db291f51cd392528a157ecbb2ecaeec3bff8eb6de2",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.25.lite.pkl",
-            "4.25.lite",
-            None,
-            "81cdba223fe72a120130cc8552e5d2ecac824259d406f0c15323b3decf96b8b1",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.26.pkl",
-            "4.26",
-            24_636_301,
-            "45c7f74156704769dc9f85cfcaf8552e1e926f9399dcfa3a553dee88fac6f53f",
-        ),
-        (
-            _VS_RIFE,
-            "flownet_v4.26.heavy.pkl",
-            "4.26.heavy",
-            None,
-            "4cc518e172156ad6207b9c7a43364f518832d83a4325d484240493a9e2980537",
-        ),
-        (_FANNOVEL, "rife47.pth", "4.7", None, "6a8a825ab2750558bdd20dcced386fd82b7222c7ba58c11d3b611d9c44f1be63"),
-        (_FANNOVEL, "rife49.pth", "4.9", None, "e55fd00f3cc184e3c65961f4bb827a9da022e78eed36b055242c0ac30000d533"),
-        (_FANNOVEL, "rife426.pth", "4.26", None, "606421fe2148a9fdeca14e58d94dc339e87b87e0ebcc5dec84a50d6f488cfe7b"),
-        (_TNTWISE, "rife4.7.pkl", "4.7", None, "fcf3492b10f17fb035156ea4177ed87b1f517eae54fe4500e878f5d186043d5e"),
-        (
-            _IMAGINAIRY,
-            "rife-flownet-4.13.2.safetensors",
-            "4.13",
-            None,
-            "c5544dfda88abead0f713c3a79338a1eb0ac6a4573e1c5de76d21e2af3839555",
-        ),
-        # fmt: on
-    )
-)
+# file, version of RIFE, bytes ("?": nobody has said it), sha256
+_TABLE = """
+core:
+  rife_v4.25.safetensors          4.25       22674688 1505884b9bdae956795430d2a70f7e2317b2abd8f130f8cfdb35a5759f909481
+  rife_v4.25_lite.safetensors     4.25.lite  ?        e5e5fe0286d30708f4c36aa23639a38d3d7cd0c724922c66e6b04130ae12c6e4
+  rife_v4.25_heavy.safetensors    4.25.heavy 86669816 40aa1838b91531f829caaac026f40d9d2e2f1eb12b65d1d6029a58ae4c703191
+  rife_v4.26.safetensors          4.26       22674688 151874592c877740e5db11522f4514df569eeafb0a0fcb2696f16e9e8d317c94
+  rife_v4.26_heavy.safetensors    4.26.heavy ?        d2448f68503134b8c7c5430ce6032d6c76681a9a72f0ea8e0a56c7bee813482f
+vs-rife:
+  flownet_v4.6.pkl                4.6        21273159 008646e761f0e67cb77f0c6c44cfe3c3e5a05d9d9465311b9681ca650ce030db
+  flownet_v4.15.pkl               4.15       ?        bf969affb3f6e9a09eea8c1da6c51bb22d6da45e92cafb9273689d05e2360dd2
+  flownet_v4.15.lite.pkl          4.15.lite  ?        54fe3fb51efb880f64ffe2048a88220ad2b0b3d03f7cb800742e90821dcfb24f
+  flownet_v4.16.lite.pkl          4.16.lite  ?        290cf343fb5a933f4503920ca07826c4d30561bd9b573b11b054b33ea0dee642
+  flownet_v4.17.pkl               4.17       ?        b1ee3186270312a38316e4d53c77b31a60062cfa5636e13d6f0a1dd89bb7b128
+  flownet_v4.17.lite.pkl          4.17.lite  ?        9303f59001bc40e801273828cc0da84b8f7696a9485cd7c45e7796f20ed2f086
+  flownet_v4.18.pkl               4.18       ?        955fc8b552417ae4808999f5d671d024438e904c0bebf766ae6fb61806ce021c
+  flownet_v4.25.pkl               4.25       24636301 6615790efd627772917205db291f51cd392528a157ecbb2ecaeec3bff8eb6de2
+  flownet_v4.25.lite.pkl          4.25.lite  ?        81cdba223fe72a120130cc8552e5d2ecac824259d406f0c15323b3decf96b8b1
+  flownet_v4.26.pkl               4.26       24636301 45c7f74156704769dc9f85cfcaf8552e1e926f9399dcfa3a553dee88fac6f53f
+  flownet_v4.26.heavy.pkl         4.26.heavy ?        4cc518e172156ad6207b9c7a43364f518832d83a4325d484240493a9e2980537
+fannovel:
+  rife47.pth                      4.7        ?        6a8a825ab2750558bdd20dcced386fd82b7222c7ba58c11d3b611d9c44f1be63
+  rife49.pth                      4.9        ?        e55fd00f3cc184e3c65961f4bb827a9da022e78eed36b055242c0ac30000d533
+  rife426.pth                     4.26       ?        606421fe2148a9fdeca14e58d94dc339e87b87e0ebcc5dec84a50d6f488cfe7b
+tntwise:
+  rife4.7.pkl                     4.7        ?        fcf3492b10f17fb035156ea4177ed87b1f517eae54fe4500e878f5d186043d5e
+imaginairy:
+  rife-flownet-4.13.2.safetensors 4.13       ?        c5544dfda88abead0f713c3a79338a1eb0ac6a4573e1c5de76d21e2af3839555
+"""
 
 
 def catalogue() -> tuple[Weights, ...]:
     """Every published file whose hash is known."""
-    return _CATALOGUE
+    weights, place = [], ""
+    for line in _TABLE.strip().splitlines():
+        if line.endswith(":"):
+            place = _PLACES[line[:-1]]
+        else:
+            file, version, size, sha256 = line.split()
+            weights.append(Weights(place + file, sha256, version, int(size) if size.isdecimal() else None))
+    return tuple(weights)
 
 
 def get(
@@ -289,8 +199,8 @@ def _is(path: Path, entry: Weights) -> bool:
 
 def _url(entry: Weights) -> str:
     mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
-    if mirror and entry.url.startswith(_HUGGING_FACE + "/"):
-        return mirror + entry.url.removeprefix(_HUGGING_FACE)
+    if mirror and entry.url.startswith(_HUGGING_FACE):
+        return f"{mirror}/{entry.url.removeprefix(_HUGGING_FACE)}"
     return entry.url
 
 
@@ -299,7 +209,7 @@ def _fetch(entry: Weights, part: Path, opener: Callable[..., Any], progress: Pro
     url, have = _url(entry), part.stat().st_size if part.exists() else 0
     if entry.size is not None and have >= entry.size:
         return True  # whole already: the hash will tell
-    request = urllib.request.Request(url, headers={"User-Agent": "fusionfft"})  # noqa: S310: catalogue or mirror
+    request = urllib.request.Request(url, headers={"User-Agent": "fusionfft"})  # noqa: S310 - from the catalogue or the user's mirror
     if have:
         request.add_header("Range", f"bytes={have}-")
     by_hand = f"download {url} by other means and put it into {part.parent}"

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import InputError
+from ..ops.warp import backward_warp
 from .pack import FLOW_SHRINK, MIB, Bidirectional, decode, read_index
 
 
@@ -40,9 +41,13 @@ def add_flows(
     spans: tuple[int, ...] = (1, 2, 4),
     max_mib: int = 40,
     batch: int = 4,
+    reduce: int = 1,
     report: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """Estimate motion for every window of the packs and store it beside them -> bytes written."""
+    """Estimate motion for every window of the packs and store it beside them -> bytes written.
+
+    reduce: 1, 2 or 4: look at pictures this much smaller, which costs the square of it less.
+    """
     windows = read_index(packs_dir)
     number = {window: index for index, window in enumerate(windows)}
     for stale in packs_dir.glob("flows-*.safetensors"):
@@ -58,7 +63,7 @@ def add_flows(
 
     for done, (window, stack) in enumerate(decode(packs_dir, windows)):
         pictures = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
-        motion, trust = _window_flows(pictures, pairs(window.count, spans), flow, batch)
+        motion, trust = _window_flows(pictures, pairs(window.count, spans), flow, batch, reduce)
         size = motion.numel() * 2 + trust.numel()
         if held and sum(t.numel() * t.element_size() for t in held.values()) + size > max_mib * MIB - MIB // 4:
             flush()
@@ -100,33 +105,29 @@ def dis_bidirectional(img0: Tensor, img1: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def agreement(there: Tensor, back: Tensor) -> Tensor:
-    """How far x + there + back(x + there) is from x, as trust 0..1: ``(B, 1, H, W)`` of ``(B, 2, H, W)`` flows.
+    """How near x + there + back(x + there) comes to x, as trust 0..1: ``(B, 1, h, w)`` of ``(B, 2, h, w)`` flows.
 
-    A slip of 5 % of the motion plus a pixel halves the trust.
+    Flows are in pixels of the picture, on a grid ``FLOW_SHRINK`` times smaller. A slip of 5 % of the motion
+    plus a pixel halves the trust.
     """
-    miss = there + warp(back, there)
+    miss = there + backward_warp(back, there / FLOW_SHRINK)
     allowed = 1 + 0.05 * torch.linalg.vector_norm(there, dim=1, keepdim=True)
     return torch.exp2(-(torch.linalg.vector_norm(miss, dim=1, keepdim=True) / allowed).square())
 
 
-def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """``image`` sampled at x + flow, bilinear, border repeated, corner-aligned."""
-    from ..ops.warp import backward_warp
-
-    return backward_warp(image, flow)
-
-
-def _window_flows(pictures: Tensor, wanted: list[tuple[int, int]], flow: Bidirectional, batch: int):
+def _window_flows(
+    pictures: Tensor, wanted: list[tuple[int, int]], flow: Bidirectional, batch: int, reduce: int
+) -> tuple[Tensor, Tensor]:
     motion, trust = [], []
+    small = functional.avg_pool2d(pictures, reduce)
     for start in range(0, len(wanted), batch):
         first, second = zip(*wanted[start : start + batch], strict=True)
         with torch.inference_mode():
-            forward, backward = flow(pictures[list(first)], pictures[list(second)])
-            both = torch.stack([forward, backward], 1).float().cpu()  # (b, 2, 2, H, W)
-            agree = torch.cat([agreement(both[:, 0], both[:, 1]), agreement(both[:, 1], both[:, 0])], 1)
-            small = functional.interpolate(both.flatten(0, 1), scale_factor=1 / FLOW_SHRINK, mode="area")
-            trust.append(
-                (functional.interpolate(agree, size=small.shape[-2:], mode="area") * 255).round().to(torch.uint8)
+            forward, backward = (
+                functional.avg_pool2d(way.float().cpu(), FLOW_SHRINK // reduce) * reduce
+                for way in flow(small[list(first)], small[list(second)])
             )
-        motion.append(small.unflatten(0, (-1, 2)).half())
+            agree = torch.cat([agreement(forward, backward), agreement(backward, forward)], 1)
+        motion.append(torch.stack([forward, backward], 1).half())
+        trust.append((agree * 255).round().to(torch.uint8))
     return torch.cat(motion).contiguous(), torch.cat(trust).contiguous()

@@ -8,9 +8,10 @@ from ...contract import Family
 from .config import RIFEConfig, canonical, describe, detect
 
 if TYPE_CHECKING:
+    from .flow import RIFEFlow
     from .net import IFNet
 
-__all__ = ["FAMILY", "RIFEConfig"]
+__all__ = ["FAMILY", "RIFEConfig", "RIFEFlow"]
 
 
 def _build(config: RIFEConfig) -> IFNet:
@@ -28,3 +29,11 @@ FAMILY = Family(
     canonical=canonical,
     describe=describe,
 )
+
+
+def __getattr__(name: str) -> type[RIFEFlow]:
+    if name == "RIFEFlow":
+        from .flow import RIFEFlow
+
+        return RIFEFlow
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

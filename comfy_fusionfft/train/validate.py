@@ -1,0 +1,62 @@
+"""How far a network has come, on windows it never trained on: held-out clips of the packs, whole frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .data import Packs
+
+Predict = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""img0, img1 ``(1, 3, H, W)``, t ``(1,)`` -> picture ``(1, 3, H, W)`` and a Flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Samples (first, truth, last): uint8 ``(3, 3, H, W)``, and t. At 2 and 4 frames apart."""
+
+    samples: tuple[tuple[Tensor, float], ...]
+
+    @classmethod
+    def load(cls, packs_dir: Path, device: torch.device | str, limit: int = 24) -> Validation | None:
+        """None when no clip is held out."""
+        try:
+            packs = Packs(packs_dir, device=device, held_out=True)
+        except InputError:
+            return None
+        step = max(1, len(packs.frames) * 2 // limit)
+        samples = []
+        for frames in packs.frames[::step]:
+            middle = len(frames) // 2
+            if middle >= 2:
+                samples.append((frames[[middle - 1, middle, middle + 1]], 0.5))
+                samples.append((frames[[middle - 2, middle - 1, middle + 2]], 0.25))
+        return cls(tuple(samples))
+
+
+@torch.no_grad()
+def validate(
+    predict: Predict, validation: Validation | None
+) -> tuple[dict[str, float], list[tuple[Tensor, Tensor, Tensor]]]:
+    """-> mean PSNR of the prediction and of frame averaging, in dB, and rows for a sample sheet."""
+    scores, plain, rows = [], [], []
+    for number, (frames, t) in enumerate(validation.samples if validation else ()):
+        img0, truth, img1 = frames.float().div(255).split(1)
+        made, flow = predict(img0, img1, torch.tensor([t], device=frames.device))
+        made = made.clamp(0, 1)
+        scores.append(_psnr(made, truth))
+        plain.append(_psnr((1 - t) * img0 + t * img1, truth))
+        if number % 4 == 1 and len(rows) < 6:
+            rows.append((truth[0], made[0], flow.flow[0]))
+    if not scores:
+        return {"psnr": 0.0, "averaging": 0.0}, []
+    return {"psnr": sum(scores) / len(scores), "averaging": sum(plain) / len(plain)}, rows
+
+
+def _psnr(made: Tensor, truth: Tensor) -> float:
+    return float(-10 * (made - truth).square().mean().clamp(min=1e-10).log10())

@@ -1,0 +1,138 @@
+"""A folder of images, or one image -> Frames with the file's own integers or floats.
+
+Files are taken in natural order (``2.png`` before ``10.png``); suffixes in any case; other files and
+hidden ones are ignored. Bytes are read by Python and decoded by OpenCV, so that any path works.
+The first image decides size and channels: later grey or RGB images are widened to it without loss,
+anything that would lose something is an error that names both files. Alpha is handed out as stored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+# OpenCV reads this once, when it is first imported.
+os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
+import cv2
+
+from ..contract import Frame
+from ..errors import MediaError
+from .clip import Clip, ClipInfo
+from .colour import RGB, Colour
+
+SUFFIXES = {
+    ".png": "png",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".bmp": "bmp",
+    ".webp": "webp",
+    ".exr": "exr",
+}
+_NAMES = {1: "grey", 3: "rgb", 4: "rgba"}
+
+
+def open_images(path: Path, rate: Fraction) -> Clip:
+    """Frame k is shown at k / ``rate`` seconds. Raises MediaError when the first image cannot be read."""
+    files = _list(path) if path.is_dir() else [path]
+    first = read_image(files[0])
+    height, width, channels = first.shape
+    depth = first.dtype.itemsize * 8
+    floating = first.dtype.kind == "f"
+    info = ClipInfo(
+        path=path,
+        kind="images",
+        width=width,
+        height=height,
+        rate=rate,
+        frames=len(files),
+        bit_depth=depth,
+        channels=channels,
+        codec=SUFFIXES[files[0].suffix.lower()],
+        pixel_format=f"{_NAMES[channels]}{'f' if floating else ''}{depth}",
+        colour=Colour(matrix=RGB, range="full"),
+        floating=floating,
+    )
+    return Clip(info, lambda: _frames(files, info))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """-> ``(H, W, C)`` uint8, uint16 or float, RGB order, JPEG orientation applied. Raises MediaError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from error
+    if not data:
+        raise MediaError(f"{path} is empty (0 bytes): remove it or copy it again")
+    if (kind := SUFFIXES[path.suffix.lower()]) == "exr" and not cv2.haveImageReader("a.exr"):
+        raise MediaError(f"{path} is OpenEXR, which this OpenCV build cannot read: convert it to float TIFF")
+    # IMREAD_UNCHANGED keeps alpha but ignores the orientation tag, which only JPEG files carry in practice.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if kind == "jpg" else cv2.IMREAD_UNCHANGED
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise MediaError(f"{path} is not an image OpenCV can read ({error.err}): remove or convert it") from error
+    if image is None:
+        raise MediaError(f"{path} is not a readable image (damaged, or not {kind}): remove it or copy it again")
+    if image.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
+        raise MediaError(f"{path} has {image.dtype} samples: convert it to 8 or 16 bit integers or to floats")
+    if image.ndim == 2:
+        return image[..., None]
+    if image.shape[2] == 3:
+        return np.ascontiguousarray(image[..., ::-1])
+    if image.shape[2] == 4:
+        return np.ascontiguousarray(image[..., [2, 1, 0, 3]])
+    if image.shape[2] == 1:
+        return image
+    raise MediaError(f"{path} has {image.shape[2]} channels: give grey, RGB or RGBA images")
+
+
+def _list(folder: Path) -> list[Path]:
+    files = [
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+    ]
+    if not files:
+        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
+        raise MediaError(f"{folder} holds no images: put {kinds} files into it or give another folder")
+    return sorted(files, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts], path.name
+
+
+def _frames(files: list[Path], info: ClipInfo) -> Iterator[Frame]:
+    for index, file in enumerate(files):
+        pixels = _widen(read_image(file), file, files[0], info)
+        yield Frame(torch.from_numpy(pixels), Fraction(index) / info.rate)
+
+
+def _widen(pixels: np.ndarray, file: Path, first: Path, info: ClipInfo) -> np.ndarray:
+    """Bring ``pixels`` to the channels of the clip, or say why that cannot be done."""
+    height, width, channels = pixels.shape
+    if (width, height) != (info.width, info.height):
+        raise MediaError(
+            f"images of one folder must have one size: {first} is {info.width}x{info.height}, "
+            f"{file.name} is {width}x{height}: resize it or move it out"
+        )
+    if channels > info.channels:
+        raise MediaError(
+            f"images of one folder must have the same channels: {first} is {_NAMES[info.channels]}, "
+            f"{file.name} is {_NAMES[channels]}: convert one of them"
+        )
+    if channels == 1 < info.channels:
+        pixels = np.repeat(pixels, 3, axis=2)
+    if pixels.shape[2] < info.channels:
+        opaque = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+        pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], opaque)], axis=2)
+    return pixels
