@@ -1,0 +1,114 @@
+"""Building blocks of the fusion network. Nothing here depends on the extent of the picture."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.1
+
+
+def activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, SLOPE, inplace=True)
+
+
+def conv(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Conv2d:
+    """A convolution that keeps the variance of what passes through it and a leaky rectifier."""
+    layer = nn.Conv2d(inputs, outputs, size, stride, size // 2)
+    nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def zero(layer: nn.Module) -> nn.Module:
+    """Start a layer at nothing: what hangs on it is learnt as a departure from the plain answer."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Residual(nn.Module):
+    """``x + conv(act(conv(act(x))))``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = conv(width, width), conv(width, width)
+        with torch.no_grad():
+            self.second.weight.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(activate(self.first(F.leaky_relu(x, SLOPE))))
+
+
+class Upsample(nn.Module):
+    """Twice the resolution by rearranging channels; starts as nearest-neighbour upsampling (ICNR).
+
+    "Checkerboard artifact free sub-pixel convolution", Aitken et al., 2017.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = conv(inputs, 4 * outputs, size=1)
+        with torch.no_grad():
+            self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class AdaptiveFrequencyDecoupling(nn.Module):
+    """Splits features into low and high frequencies, and weighs the two anew.
+
+    The low-pass is a true one: a 3×3 kernel for each channel, non-negative and of sum 1 whatever is
+    learnt; it starts binomial. High is the rest, so low + high = x exactly. Gates look at the features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        binomial = torch.tensor([1.0, 2.0, 1.0])
+        kernel = (binomial[:, None] * binomial).log().expand(width, 1, 3, 3)
+        self.kernel = nn.Parameter(kernel.clone())
+        self.gates = zero(nn.Conv2d(width, 2 * width, 1))
+        # Gates of equal size would hide the kernel from its gradient.
+        nn.init.constant_(self.gates.bias[width:], 0.2)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """-> low, high, of the shape of ``x``."""
+        kernel = self.kernel.float().flatten(2).softmax(-1).view_as(self.kernel).to(x.dtype)
+        low = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+        return low, x - low
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = self.split(x)
+        gate_low, gate_high = self.gates(x).tanh().chunk(2, dim=1)
+        return x + gate_low * low + gate_high * high
+
+
+def time_code(time: Tensor, span: Tensor) -> Tensor:
+    """Sinusoidal code of an anchor's place in time.
+
+    time: where in the anchor the instant lies, 0 (its left frame) .. 1. span: frames between its two.
+    -> ``(..., TIME_CODE)``. The slowest wave has period 4, so that 0 and 1 differ.
+    """
+    waves = 0.5 * math.pi * 2.0 ** torch.arange(4, device=time.device)
+    angle = torch.cat((time[..., None] * waves, span.log2()[..., None] * waves[:2]), dim=-1)
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)
+
+
+TIME_CODE = 12
+
+
+class TemporalGuidanceModule(nn.Module):
+    """Scales and shifts an anchor's features by its place in time; starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.modulate = zero(nn.Linear(TIME_CODE, 2 * width))
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x: ``(B, C, H, W)``; code: ``(B, TIME_CODE)``."""
+        scale, shift = self.modulate(code.to(x.dtype))[:, :, None, None].chunk(2, dim=1)
+        return torch.addcmul(x + shift, x, scale)
