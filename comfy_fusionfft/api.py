@@ -162,20 +162,21 @@ def interpolate_file(
     for input that cannot be used, OutputExistsError without ``overwrite``, Cancelled after a stop (the
     message names the playable partial output).
     """
-    from .video import check_target, open_clip, write_clip
+    from .video import open_clip, write_clip
 
-    check_target(target, source=source, overwrite=overwrite)
     clip = open_clip(source, rate=None if rate is None else exact_rate(rate))
     timing = timing_for(multi, fps, times)
     made = interpolate(
         clip, multi=multi, fps=fps, times=times, host=host, total=_expected(clip.info, timing), **settings
     )
     keeps_duration = not isinstance(timing, At)
+    # A video's own clock is kept frame by frame, so that variable rates survive; images have only a rate.
+    steady = clip.info.rate if clip.info.kind == "images" else None
     written = write_clip(
         target,
         made,
         like=clip.info,
-        rate=timing.rate(clip.info.rate if clip.info.constant_rate else None),
+        rate=timing.rate(steady),
         codec=codec,
         quality=quality,
         overwrite=overwrite,

@@ -38,9 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        _say(
-            f"error: {type(error).__name__}: {' '.join(str(error).split())} (unexpected: run again with --debug, report it)"
-        )
+        _say(f"error: {type(error).__name__}: {' '.join(str(error).split())} (unexpected: --debug shows where)")
         return 1
 
 
@@ -48,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fusionfft", description="Frame interpolation that keeps the grain.")
     parser.add_argument("--version", action="version", version=f"fusionfft {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_interpolate, _add_evaluate, _add_convert, _add_weights, _add_pack, _add_train):
+    for add in (_add_interpolate, _add_convert, _add_weights):
         add(commands)
     return parser
 
@@ -105,6 +103,89 @@ def _times(text: str) -> list[Fraction]:
         return [Fraction(part.strip()) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.5,3/4,7") from None
+
+
+# ---- convert, weights ------------------------------------------------------------------------------------
+
+
+def _add_convert(commands: Any) -> None:
+    parser = _command(
+        commands, "convert", _convert, "turn a .pkl/.pth/.pt checkpoint into safetensors, executing nothing in it"
+    )
+    parser.add_argument("input", metavar="IN", help=".pkl, .pth, .pt, .bin or .safetensors")
+    parser.add_argument("output", metavar="OUT", help=".safetensors")
+    parser.add_argument(
+        "--half", action="store_true", help="store float16: half the size, the same pictures to the eye"
+    )
+    parser.add_argument(
+        "--version", dest="rife_version", metavar="V", help="RIFE version to note in the file, such as 4.25"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+
+
+def _convert(options: argparse.Namespace) -> int:
+    import torch
+
+    from . import checkpoints
+
+    written = checkpoints.convert(
+        options.input,
+        options.output,
+        overwrite=options.overwrite,
+        dtype=torch.float16 if options.half else None,
+        metadata={"rife.version": options.rife_version} if options.rife_version else None,
+    )
+    family, config = checkpoints.identify(written)
+    _say(f"wrote {written}: {family.title}, {config}")
+    return 0
+
+
+def _add_weights(commands: Any) -> None:
+    parser = _command(commands, "weights", _list_weights, "list, download and verify weights")
+    parser.set_defaults(name=None)
+    actions = parser.add_subparsers(metavar="ACTION")
+    _command(actions, "list", _list_weights, "show what is here and what can be downloaded")
+    get = _command(actions, "get", _get_weights, "download a file, verify it, convert it where needed")
+    get.add_argument("name", metavar="NAME", help="a name that `fusionfft weights list` shows")
+    get.add_argument("--folder", help="where to put it (default: the user's cache, which every command searches)")
+    get.add_argument("--quiet", action="store_true", help="no progress")
+    verify = _command(actions, "verify", _verify_weights, "compare files with their published or recorded hashes")
+    verify.add_argument("name", metavar="FILE", nargs="?", help="a file or a name (default: everything in reach)")
+
+
+def _list_weights(options: argparse.Namespace) -> int:
+    from . import checkpoints, downloads
+
+    here = checkpoints.available()
+    print("here:")
+    for file in here:
+        what = file.family.title if file.family else f"unusable: {file.problem}"
+        print(f"  {file.name:<28} {what:<10} {file.path}")
+    print("to download with `fusionfft weights get NAME`:")
+    for entry in downloads.catalogue():
+        if entry.name not in {file.name for file in here}:
+            size = f"{entry.size / 1e6:.1f} MB" if entry.size else "size unknown"
+            print(f"  {entry.name:<28} RIFE {entry.version:<11} {size:<13} {entry.url}")
+    return 0
+
+
+def _get_weights(options: argparse.Namespace) -> int:
+    from . import downloads
+
+    with _progress(options.quiet, unit="B") as update:
+        path = downloads.get(options.name, options.folder, progress=update)
+    _say(f"{path} is verified; use it with --flow {path.stem}")
+    return 0
+
+
+def _verify_weights(options: argparse.Namespace) -> int:
+    from . import checkpoints, downloads
+
+    one = options.name and [downloads.verify(checkpoints.find(options.name, kind=None))]
+    verdicts = one or downloads.verify_all()
+    for verdict in verdicts:
+        print(f"{verdict.state:<8} {verdict.path}: {verdict.why}")
+    return 1 if any(verdict.state == "damaged" for verdict in verdicts) else 0
 
 
 # ---- shared ------------------------------------------------------------------------------------------

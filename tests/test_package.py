@@ -20,7 +20,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +37,9 @@ def test_the_wheel_holds_the_library_with_its_weights_and_nothing_else(wheel):
     tops = {name.split("/")[0] for name in names}
     assert tops == {"comfy_fusionfft", next(top for top in tops if top.endswith(".dist-info"))}
     shipped = {p.relative_to(ROOT).as_posix() for p in (ROOT / "comfy_fusionfft").rglob("*.py")}
-    shipped |= {f"comfy_fusionfft/weights/{p.name}" for p in (ROOT / "weights").iterdir() if p.suffix in (".safetensors", ".md")}
+    shipped |= {
+        f"comfy_fusionfft/weights/{p.name}" for p in (ROOT / "weights").iterdir() if p.suffix in (".safetensors", ".md")
+    }
     assert shipped <= set(names)
     assert any(name.endswith(".safetensors") for name in names)
 

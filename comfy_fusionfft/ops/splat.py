@@ -33,7 +33,7 @@ def splat_sum(values: Tensor, flow: Tensor) -> Tensor:
 
     stride = width + 2
     corner = (y0 + 1).long() * stride + (x0 + 1).long()  # (B, H, W)
-    corner = corner.view(batch, 1, -1).expand(-1, channels, -1)
+    corner = corner.view(batch, 1, -1)
     flat = values.reshape(batch, channels, -1)
     canvas = flat.new_zeros(batch, channels, (height + 2) * stride)
     for step, weight in (
@@ -42,7 +42,7 @@ def splat_sum(values: Tensor, flow: Tensor) -> Tensor:
         (stride, (1 - fx) * fy),
         (stride + 1, fx * fy),
     ):
-        canvas.scatter_add_(2, corner + step, flat * weight.view(batch, 1, -1))
+        canvas.scatter_add_(2, (corner + step).expand_as(flat), flat * weight.view(batch, 1, -1))
     return canvas.view(batch, channels, height + 2, stride)[:, :, 1:-1, 1:-1]
 
 
@@ -58,3 +58,15 @@ def splat_average(values: Tensor, flow: Tensor, weight: Tensor | None = None) ->
     mean, coverage = total[:, :-1], total[:, -1:]
     # Where nothing landed the sum is zero as well, so any divisor will do.
     return mean / torch.where(coverage > 0, coverage, 1.0), coverage
+
+
+def splat_blend(img0: Tensor, img1: Tensor, flow01: Tensor, flow10: Tensor, t: float) -> Tensor:
+    """The plainest picture at t: both frames average-splatted there and averaged -> ``(B, C, H, W)`` float32.
+
+    img0, img1: ``(B, C, H, W)``. flow01, flow10: ``(B, 2, H, W)`` pixels. t in 0..1. A hole of one side is
+    filled from the other; where both have one, the picture is zero. No mask, no weighting by time: the
+    baseline on which published figures for bidirectional flow rest.
+    """
+    from0, seen0 = splat_average(img0, t * flow01)
+    from1, seen1 = splat_average(img1, (1 - t) * flow10)
+    return (torch.where(seen0 > 0, from0, from1) + torch.where(seen1 > 0, from1, from0)) / 2

@@ -52,7 +52,8 @@ class Draw:
 
     batch: samples. crop: their side in pixels.
     shrinks: pictures are reduced by one of these factors before cropping, so one clip shows its motion at
-        several sizes. A factor too large for the smallest packed picture is replaced by the largest that fits.
+        several sizes. Pictures too small for crop and
+        factor are passed over; a factor too large for all is lowered until some fit.
     synthetic: share of samples whose motion is made up and exactly known.
     motion: largest length of the made-up motion, pixels.
     noise: largest standard deviation of the noise on the inputs.
@@ -112,7 +113,8 @@ class Sampler:
         self._choice = torch.Generator().manual_seed(seed)
         self._noise = torch.Generator(packs.device).manual_seed(seed + 1)
         self._triples, self._weights = self._candidates()
-        self._smallest = min(min(w.width, w.height) for w in packs.windows)
+        sides = [min(window.width, window.height) for window in packs.windows]
+        self._sides = torch.tensor([sides[triple[0]] for triple in self._triples])
 
     def state(self) -> dict[str, Tensor]:
         return {"choice": self._choice.get_state(), "noise": self._noise.get_state()}
@@ -124,18 +126,19 @@ class Sampler:
     def draw(self, how: Draw) -> Batch:
         """A batch on the device of the packs. See ``Batch`` and ``Draw``."""
         shrink = how.shrinks[int(torch.randint(len(how.shrinks), (), generator=self._choice))]
-        side = min(round(how.crop * shrink / FLOW_SHRINK), self._smallest // FLOW_SHRINK) * FLOW_SHRINK
+        largest = int(self._sides.max())
+        side = min(round(how.crop * shrink / FLOW_SHRINK), largest // FLOW_SHRINK) * FLOW_SHRINK
         if side < how.crop:
             raise InputError(
-                f"Crops of {how.crop} do not fit in packed pictures of {self._smallest} pixels;"
+                f"Crops of {how.crop} do not fit in packed pictures of {largest} pixels;"
                 " choose a smaller crop or pack with a larger height"
             )
-        picks = torch.multinomial(self._weights, how.batch, replacement=True, generator=self._choice).tolist()
-        cuts = [self._cut(self._triples[pick], side) for pick in picks]
+        weights = self._weights * (self._sides >= side)
+        picks = torch.multinomial(weights, how.batch, replacement=True, generator=self._choice).tolist()
+        cuts = [self._cut(self._triples[pick], side, how.crop) for pick in picks]
         stacks, t, flow, trust = zip(*cuts, strict=True)
         device = self.packs.device
-        pictures = torch.stack(stacks).flatten(0, 1).float().div_(255)  # (3B, 3, side, side)
-        pictures = _reduce(pictures, how.crop).unflatten(0, (-1, 3))
+        pictures = torch.stack(stacks)  # (B, 3 instants, 3, crop, crop)
         flow = _enlarge(torch.stack(flow).float(), how.crop) * (how.crop / side)
         trust = _enlarge(torch.stack(trust).float().div_(255), how.crop)
         times = torch.tensor(t, dtype=torch.float32).to(device, non_blocking=True)
@@ -189,7 +192,7 @@ class Sampler:
         share = torch.tensor([0.3, 0.6, 1, 1, 1, 1, 1, 0.6], dtype=torch.double)
         return triples, (share / population.clamp(min=1))[octave]
 
-    def _cut(self, triple: tuple, side: int) -> tuple[Tensor, float, Tensor, Tensor]:
+    def _cut(self, triple: tuple, side: int, crop: int) -> tuple[Tensor, float, Tensor, Tensor]:
         n, a, k, b, left, right = triple
         window, frames = self.packs.windows[n], self.packs.frames[n]
         step, cells = FLOW_SHRINK, side // FLOW_SHRINK
@@ -198,7 +201,8 @@ class Sampler:
             for size in (window.height, window.width)
         )
         at = (..., slice(y * step, y * step + side), slice(x * step, x * step + side))
-        stack = torch.stack([frames[i][at] for i in (a, k, b)])
+        # Reduced one by one: a batch of whole crops in float32 does not fit in a processor's cache.
+        stack = torch.stack([_reduce(frames[i][at].float().div_(255), crop) for i in (a, k, b)])
         if left is None:
             none = torch.zeros(6, cells, cells, device=self.packs.device)
             return stack, (k - a) / (b - a), none[:4], none[4:]
@@ -239,13 +243,13 @@ def _parts(batch: Batch) -> list[Tensor]:
     return [getattr(batch, field.name) for field in fields(batch)]
 
 
-def _reduce(pictures: Tensor, side: int) -> Tensor:
-    factor = pictures.shape[-1] / side
+def _reduce(picture: Tensor, side: int) -> Tensor:
+    factor = picture.shape[-1] / side
     if factor == 1:
-        return pictures
+        return picture
     if math.isclose(factor, round(factor)):
-        return functional.avg_pool2d(pictures, round(factor))
-    return functional.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
+        return functional.avg_pool2d(picture, round(factor))
+    return functional.interpolate(picture[None], (side, side), mode="bilinear", antialias=True)[0]
 
 
 def _enlarge(planes: Tensor, side: int) -> Tensor:

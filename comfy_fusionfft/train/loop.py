@@ -21,7 +21,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,14 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .data import Draw, Packs, Sampler
+from .optimizer import optimizer_for
 from .sheets import sheet
 from .state import load_state, save_state
 from .validate import Validation, validate
 
 logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +116,10 @@ def train(
         raise InputError(f"No stage named {', '.join(stages)}; this recipe has {names}")
     recipe.to(memory_format=torch.channels_last)
     weights = dict(recipe.net.named_parameters())
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in weights.values() if p.ndim >= 2 and min(p.shape[:2]) > 1], "weight_decay": decay},
-            {"params": [p for p in weights.values() if p.ndim < 2 or min(p.shape[:2]) == 1], "weight_decay": 0.0},
-        ],
-        lr=1e-4,
-        fused=True,
-    )
+    optimizer = optimizer_for(recipe.net, decay)
     model, optimizer = accelerator.prepare(recipe, optimizer)
     main = accelerator.is_main_process
+    report = report if main else (lambda line: None)
     packs = Packs(packs_dir, device=accelerator.device)
     kept = Validation.load(packs_dir, accelerator.device) if main else None
     sampler = Sampler(packs, seed=seed * 1000 + accelerator.process_index)
@@ -143,7 +140,7 @@ def train(
         accelerator.wait_for_everyone()
 
     due_check = due_save = progress.spent(budget)
-    shown, clock = progress.step, time.monotonic()
+    shown, clock, recent = progress.step, time.monotonic(), []
     with _stop_signal() as stopped:
         while progress.fraction(budget) < 1:
             stage, part = stage_at(plan, progress.fraction(budget))
@@ -166,14 +163,16 @@ def train(
             progress.step += 1
             progress.samples += stage.batch * accelerator.num_processes
             progress.seconds += _agree(accelerator, time.monotonic() - start)
-            if progress.step % 50 == 0:
+            recent.append(terms)
+            if time.monotonic() - clock > LOG_SECONDS or progress.step == 1:
                 rate = stage.batch * accelerator.num_processes * (progress.step - shown) / (time.monotonic() - clock)
                 shown, clock = progress.step, time.monotonic()
-                numbers = {name: float(value) for name, value in terms.items()} | {
+                numbers = {name: float(torch.stack([t[name] for t in recent]).mean()) for name in terms} | {
                     "gradient": float(norm),
                     "rate": optimizer.param_groups[0]["lr"],
                     "samples_per_second": rate,
                 }
+                recent.clear()
                 accelerator.log({f"train/{name}": value for name, value in numbers.items()}, step=progress.step)
                 text = " ".join(f"{name} {value:.4g}" for name, value in numbers.items())
                 report(f"{stage.name} {part:.0%} step {progress.step} {progress.seconds / 60:.1f} min {text}")
@@ -275,8 +274,7 @@ def _save(out, accelerator, weights, averaged, optimizer, sampler, progress) -> 
         tensors = {f"weight.{name}": p for name, p in weights.items()} | random
         tensors |= {f"average.{name}": p for name, p in averaged.items()}
         for name, p in weights.items():
-            for key, value in optimizer.state.get(p, {}).items():
-                tensors[f"{key}.{name}"] = value if torch.is_tensor(value) else torch.tensor(value)
+            tensors |= {f"{key}.{name}": value for key, value in optimizer.state.get(p, {}).items()}
         numbers = {key: getattr(progress, key) for key in ("step", "samples", "seconds", "best", "history")}
         save_state(out / "state", tensors, numbers | {"best": max(progress.best, -1e9)})
     accelerator.wait_for_everyone()
@@ -291,11 +289,11 @@ def _restore(out, process, weights, averaged, optimizer, sampler) -> Progress | 
         for name, p in weights.items():
             p.copy_(tensors[f"weight.{name}"])
             averaged[name].copy_(tensors[f"average.{name}"])
-            moments = {k: tensors[f"{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in tensors}
-            if moments:
-                like = {"exp_avg": p, "exp_avg_sq": p}
-                optimizer.state[p] = {k: torch.empty_like(like[k]).copy_(v) if k in like else v.to(p.device)
-                                      for k, v in moments.items()}
+            for key in ("step", "first", "second", "momentum"):
+                if f"{key}.{name}" in tensors:
+                    value = tensors[f"{key}.{name}"]
+                    # In the parameter's own memory format: a resumed run must round as the first one did.
+                    optimizer.state[p][key] = torch.empty_like(p).copy_(value) if value.ndim else value
     random = {k: tensors.get(f"sampler.{process}.{k}") for k in ("choice", "noise")}
     if None not in random.values():
         sampler.restore(random)

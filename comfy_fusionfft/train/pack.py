@@ -8,8 +8,7 @@ frame differences.
 
 Out: ``<width>x<height>-<nn>.mp4`` files of at most ``max_mib`` each, one picture size per file, a key
 frame at the start of each window, and ``packs.json``, the list of windows. Reading a pack back needs
-OpenCV alone: see ``train.data``. With a flow estimator, ``flows-<nn>.safetensors`` hold for every
-window the motion between frames ``span`` apart, both ways, at a quarter of the picture's size.
+OpenCV alone: see ``train.data``. ``train.flows`` adds motion targets.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -29,12 +29,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..video import open_clip
 
 INDEX = "packs.json"
 FORMAT = 1
 FLOW_SHRINK = 4
 """Flows are stored at 1/4 of the picture's width and height, in pixels of the full picture."""
 
+SURVEY_SIDE = 96
 MIB = 2**20
 _SUFFIXES = {".264", ".avi", ".h264", ".mkv", ".mov", ".mp4", ".mpg", ".ogv", ".webm", ".m4v", ".ts"}
 _PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -86,15 +88,12 @@ def pack(
     windows_per_clip: int = 4,
     max_mib: int = 40,
     crf: int = 14,
-    flow: Bidirectional | None = None,
-    spans: tuple[int, ...] = (1, 2, 4),
     report: Callable[[str], None] = lambda line: None,
 ) -> list[PackedWindow]:
     """Cut windows from every clip of ``clips_dir`` and write packs into ``out_dir``.
 
     height: the short side pictures are reduced to (never enlarged), in pixels.
     windows_per_clip: the average; fast clips give up to twice as many, slow ones half.
-    flow: writes motion between frames ``spans`` apart beside the pictures.
     Raises InputError when the folder holds no usable clip, or already holds packs.
     """
     if (out_dir / INDEX).exists():
@@ -123,10 +122,6 @@ def pack(
     if not windows:
         raise InputError(f"No clip in {clips_dir} has {frames} frames in a row without a cut; lower --frames")
     _write_index(out_dir, windows)
-    if flow is not None:
-        from .flows import add_flows
-
-        add_flows(out_dir, flow, spans=spans, max_mib=max_mib, report=report)
     return windows
 
 
@@ -185,7 +180,7 @@ def find_clips(folder: Path) -> Iterator[_Clip]:
         elif row.get("split", "train") == "train":
             spans = [tuple(map(int, part.split("-"))) for part in row["usable_segments"].split(";") if part]
             segments = tuple((first, last + 1) for first, last in spans)
-            motion = float(row["median_motion"]) * 1.0 if row.get("median_motion") else None
+            motion = float(row["median_motion"]) if row.get("median_motion") else None
             yield _Clip(path, segments, motion, row.get("source", ""), row.get("licence", ""))
 
 
@@ -193,32 +188,26 @@ def cut(
     clip: _Clip, height: int, frames: int, average: int
 ) -> Iterator[tuple[list[np.ndarray], int, int, Fraction | float]]:
     """-> (pictures ``(H, W, 3)`` uint8, first frame, stride, frames per second) for each chosen window."""
-    from ..video import open_clip
-
-    segments, motion = clip.segments, clip.motion
-    with open_clip(clip.path) as opened:
-        native = min(opened.info.width, opened.info.height)
-        fps = opened.info.fps or 0
-        if segments is None or motion is None:
-            segments, motion = survey(_rgb8(frame.pixels) for frame in opened)
-            native = 96
-    motion *= min(height, native) / native
+    opened = open_clip(clip.path)
+    segments, motion, native = clip.segments, clip.motion, min(opened.info.width, opened.info.height)
+    fps = opened.info.rate or 0
+    if segments is None or motion is None:
+        segments, motion = survey(_rgb8(frame.pixels) for frame in opened)
+        native = SURVEY_SIDE
+    motion *= height / native if clip.motion is None else min(height, native) / native
     # A slow clip at its own rate shows the network nothing but standing pictures.
     stride = 2 if motion < 1 else 1
     starts = choose_starts(segments, frames * stride - stride + 1, _share(motion, average))
-    if not starts:
-        return
-    wanted = {start + step * stride: (start, step) for start in starts for step in range(frames)}
+    wanted = {start + step * stride: start for start in starts for step in range(frames)}
     held: dict[int, list[np.ndarray]] = {start: [] for start in starts}
-    with open_clip(clip.path) as opened:
-        for number, frame in enumerate(opened):
-            if number in wanted:
-                start, _ = wanted[number]
-                held[start].append(shrink(_rgb8(frame.pixels), height))
-                if len(held[start]) == frames:
-                    yield held.pop(start), start, stride, fps / stride
-            if not held:
-                return
+    for number, frame in enumerate(opened if starts else ()):
+        if number in wanted:
+            start = wanted[number]
+            held[start].append(shrink(_rgb8(frame.pixels), height))
+            if len(held[start]) == frames:
+                yield held.pop(start), start, stride, fps / stride
+        if not held:
+            return
 
 
 def choose_starts(segments: Iterable[tuple[int, int]], length: int, count: int) -> list[int]:
@@ -230,18 +219,18 @@ def choose_starts(segments: Iterable[tuple[int, int]], length: int, count: int) 
 
 
 def survey(pictures: Iterable[np.ndarray]) -> tuple[tuple[tuple[int, int], ...], float]:
-    """Runs of frames without cut or repeat, and the median motion in pixels of a 96-pixel thumbnail.
+    """Runs of frames without cut or repeat, and the median motion in pixels of thumbnails ``SURVEY_SIDE`` high.
 
     A cut is a frame difference far above the clip's usual one; a repeat is one far below.
     """
-    thumbs = [shrink(picture, 96) for picture in pictures]
+    thumbs = [shrink(picture, SURVEY_SIDE) for picture in pictures]
     if len(thumbs) < 2:
         return ((0, len(thumbs)),), 0.0
-    jumps = np.array([np.abs(a.astype(np.int16) - b).mean() for a, b in zip(thumbs, thumbs[1:], strict=False)])
+    jumps = np.array([np.abs(a.astype(np.int16) - b).mean() for a, b in pairwise(thumbs)])
     usual = max(float(np.median(jumps)), 0.5)
-    breaks = (jumps > max(5 * usual, 20)) | (jumps < min(0.1 * usual, 0.2))
+    breaks = (jumps > max(3 * usual, 15)) | (jumps < min(0.1 * usual, 0.2))
     edges = [0, *(int(at) + 1 for at in np.flatnonzero(breaks)), len(thumbs)]
-    segments = tuple((a, b) for a, b in zip(edges, edges[1:], strict=False) if b - a > 2)
+    segments = tuple((a, b) for a, b in pairwise(edges) if b - a > 2)
     samples = [thumbs[i : i + 2] for i in np.linspace(0, len(thumbs) - 2, 12).astype(int)]
     return segments, float(np.median([median_motion(pair) for pair in samples]))
 
@@ -251,7 +240,7 @@ def median_motion(pictures: list[np.ndarray]) -> float:
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     factor = max(1, min(pictures[0].shape[:2]) // 90)
     small = [cv2.cvtColor(shrink(p, min(p.shape[:2]) // factor), cv2.COLOR_RGB2GRAY) for p in pictures]
-    lengths = [np.linalg.norm(dis.calc(a, b, None), axis=-1) for a, b in zip(small, small[1:], strict=False)]
+    lengths = [np.linalg.norm(dis.calc(a, b, None), axis=-1) for a, b in pairwise(small)]
     return float(np.median(np.stack(lengths))) * factor
 
 
@@ -291,9 +280,9 @@ class _Files:
         """Append one window -> (file name, number of its first frame)."""
         size = pictures[0].shape[1], pictures[0].shape[0]
         file = self._open.get(size)
-        # An encoder holds frames back, so the size is known late: raw bytes are a safe bound for those.
-        room = sum(picture.nbytes for picture in pictures) // 2 + MIB
-        if file is not None and file.bytes + room > self._max_bytes:
+        # What the encoder still holds back counts as raw 4:2:0, half of RGB.
+        raw = pictures[0].nbytes // 2
+        if file is not None and file.bytes + (file.held + len(pictures)) * raw + MIB // 4 > self._max_bytes:
             file.close()
             file = None
         if file is None:
@@ -311,12 +300,14 @@ class _File:
     def __init__(self, path: Path, size: tuple[int, int], crf: int):
         import av
 
-        self.path, self.bytes, self._frames = path, 0, 0
+        self.path, self.bytes, self.held, self._frames = path, 0, 0, 0
         self._container = av.open(str(path), "w")
         self._stream = self._container.add_stream("libx264", rate=25)
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": str(crf), "preset": "fast", "bf": "0", "g": "1000", "sc_threshold": "0"}
+        # Key frames where windows begin and nowhere else.
+        quality = {"crf": str(crf), "preset": "fast", "bf": "0", "rc-lookahead": "10"}
+        self._stream.options = quality | {"g": "1000", "sc_threshold": "0"}
         self._stream.thread_count = 1
 
     def append(self, pictures: list[np.ndarray]) -> int:
@@ -329,12 +320,14 @@ class _File:
             frame.pts = self._frames
             frame.pict_type = PictureType.I if self._frames == first else PictureType.NONE
             self._frames += 1
+            self.held += 1
             self._mux(self._stream.encode(frame))
         return first
 
     def _mux(self, packets: list) -> None:
         for packet in packets:
             self.bytes += packet.size
+            self.held -= packet.size > 0
             self._container.mux(packet)
 
     def close(self) -> None:

@@ -58,15 +58,16 @@ def yuv_to_rgb(planes: list[np.ndarray], bits: int, colour: Colour) -> np.ndarra
     red, blue = LUMA_WEIGHTS[colour.matrix]
     green = 1 - red - blue
     floor, luma_span, chroma_span = _levels(bits, colour)
-    y = (planes[0].astype(np.float32) - floor) * np.float32(65535 / luma_span)
-    u, v = (
-        (plane.astype(np.float32) - (1 << (bits - 1))) * np.float32(2 * 65535 / chroma_span) for plane in planes[1:3]
+    y = (planes[0].astype(np.float32) - np.float32(floor)) * np.float32(65535 / luma_span)
+    y += np.float32(0.5)  # rounds below, where the sums are cut to integers
+    centre, chroma_gain = np.float32(1 << (bits - 1)), np.float32(2 * 65535 / chroma_span)
+    u, v = ((plane.astype(np.float32) - centre) * chroma_gain for plane in planes[1:3])
+    channels = (
+        y + np.float32(1 - red) * v,
+        y - np.float32((1 - blue) * blue / green) * u - np.float32((1 - red) * red / green) * v,
+        y + np.float32(1 - blue) * u,
     )
-    rgb = np.empty((*y.shape, 3), np.float32)
-    rgb[..., 0] = y + np.float32(1 - red) * v
-    rgb[..., 1] = y - np.float32((1 - blue) * blue / green) * u - np.float32((1 - red) * red / green) * v
-    rgb[..., 2] = y + np.float32(1 - blue) * u
-    return (rgb.clip(0, 65535, out=rgb) + np.float32(0.5)).astype(np.uint16)
+    return np.stack([channel.clip(0, 65535, out=channel).astype(np.uint16) for channel in channels], axis=-1)
 
 
 def rgb_to_yuv(rgb: np.ndarray, bits: int, colour: Colour) -> list[np.ndarray]:
@@ -87,17 +88,16 @@ def rgb_to_yuv(rgb: np.ndarray, bits: int, colour: Colour) -> list[np.ndarray]:
     return [(plane.clip(0, top, out=plane) + np.float32(0.5)).astype(np.uint16) for plane in planes]
 
 
-def grey_to_full(grey: np.ndarray, bits: int, colour: Colour) -> np.ndarray:
-    """``(H, W)`` integer levels of ``bits`` -> uint8 (8 bits) or uint16 on the full scale of that type."""
+def levels_to_full(grey: np.ndarray, bits: int, colour: Colour) -> np.ndarray:
+    """Integer levels of ``bits``, of any shape -> uint8 (8 bits) or uint16 on the full scale of that type."""
     import numpy as np
 
-    deep = bits > 8
     floor, span, _ = _levels(bits, colour)
-    if span == (65535 if deep else 255):
+    dtype, top = (np.uint16, 65535) if bits > 8 else (np.uint8, 255)
+    if (floor, span) == (0, top):
         return grey
-    top = 65535 if deep else 255
     levels = (grey.astype(np.float32) - floor) * np.float32(top / span)
-    return (levels.clip(0, top) + np.float32(0.5)).astype(np.uint16 if deep else np.uint8)
+    return (levels.clip(0, top) + np.float32(0.5)).astype(dtype)
 
 
 def _levels(bits: int, colour: Colour) -> tuple[int, int, int]:

@@ -8,9 +8,11 @@ anything that would lose something is an error that names both files. Alpha is h
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,14 +77,20 @@ def read_image(path: Path) -> np.ndarray:
         raise MediaError(f"{path} is OpenEXR, which this OpenCV build cannot read: convert it to float TIFF")
     # IMREAD_UNCHANGED keeps alpha but ignores the orientation tag, which only JPEG files carry in practice.
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if kind == "jpg" else cv2.IMREAD_UNCHANGED
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)  # its warnings would reach stderr; what matters is raised below
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise MediaError(f"{path} is not an image OpenCV can read ({error.err}): remove or convert it") from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if image is None:
         raise MediaError(f"{path} is not a readable image (damaged, or not {kind}): remove it or copy it again")
     if image.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
         raise MediaError(f"{path} has {image.dtype} samples: convert it to 8 or 16 bit integers or to floats")
+    if kind == "tiff" and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 4:
+        return _straight_tiff(data, image)
     if image.ndim == 2:
         return image[..., None]
     if image.shape[2] == 3:
@@ -92,6 +100,17 @@ def read_image(path: Path) -> np.ndarray:
     if image.shape[2] == 1:
         return image
     raise MediaError(f"{path} has {image.shape[2]} channels: give grey, RGB or RGBA images")
+
+
+def _straight_tiff(data: bytes, image: np.ndarray) -> np.ndarray:
+    """RGBA of an 8-bit TIFF. OpenCV multiplies colour by alpha there, which loses bits; FFmpeg does not."""
+    import av
+
+    with suppress(av.error.FFmpegError, StopIteration), av.open(io.BytesIO(data), format="tiff_pipe") as container:
+        picture = next(container.decode(video=0))
+        if picture.format.name == "rgba":
+            return picture.to_ndarray()
+    return np.ascontiguousarray(image[..., [2, 1, 0, 3]])
 
 
 def _list(folder: Path) -> list[Path]:

@@ -222,6 +222,10 @@ def test_misses_name_what_is_missing():
     assert detect(headless, {}) == Miss("block0 takes 23 planes, its encoder implies 7")
     odd = state | {"block1.conv0.0.0.weight": torch.empty(6, 31, 3, 3, device="meta")}
     assert detect(odd, {}) == Miss("block1 takes 31 planes, which its 6 output planes do not explain")
+    vector = state | {"block0.conv0.0.0.weight": torch.empty(8, device="meta")}
+    assert detect(vector, {}) == Miss("block0.conv0.0.0.weight is not a convolution")
+    narrow = state | {"block0.lastconv.0.weight": torch.empty(16, 16, 4, 4, device="meta")}
+    assert "4 output planes cannot be built" in detect(narrow, {}).why
 
 
 # -- behaviour ------------------------------------------------------------------------------------------

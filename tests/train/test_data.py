@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from train_scenes import pan, write_packs
+from train.scenes import pan, write_packs
 
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.ops.warp import backward_warp
@@ -21,7 +21,9 @@ def folder(tmp_path_factory):
 
     def known(img0, img1):
         # The only thing that tells the span here is the pictures themselves.
-        shifts = [min(range(0, 40, STEP), key=lambda s, a=a, b=b: _gap(a, b, s)) for a, b in zip(img0, img1, strict=True)]
+        shifts = [
+            min(range(0, 40, STEP), key=lambda s, a=a, b=b: _gap(a, b, s)) for a, b in zip(img0, img1, strict=True)
+        ]
         flow = torch.zeros(len(img0), 2, *img0.shape[-2:])
         flow[:, 0] = torch.tensor(shifts)[:, None, None]
         return -flow, flow

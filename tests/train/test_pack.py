@@ -1,13 +1,13 @@
 import csv
 import json
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from train_scenes import pan, texture, write_packs
+from train.scenes import pan, texture, write_packs
 
-from comfy_fusionfft import video
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.train import flows, pack
 
@@ -20,13 +20,7 @@ class FakeClip:
     def __init__(self, path):
         self._frames = self.pictures[path.name]
         height, width = self._frames[0].shape[:2]
-        self.info = SimpleNamespace(width=width, height=height, fps=25)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
+        self.info = SimpleNamespace(width=width, height=height, rate=Fraction(25))
 
     def __iter__(self):
         return (SimpleNamespace(pixels=torch.from_numpy(frame)) for frame in self._frames)
@@ -39,7 +33,7 @@ def clips(tmp_path, monkeypatch):
     FakeClip.pictures = {"slow.mp4": pan(30, 64, 96, 2, 1), "fast.mp4": pan(30, 128, 96, 8, 2)}
     for name in FakeClip.pictures:
         (folder / name).touch()
-    monkeypatch.setattr(video, "open_clip", FakeClip, raising=False)
+    monkeypatch.setattr(pack, "open_clip", FakeClip)
     return folder
 
 
@@ -53,7 +47,9 @@ def test_round_trip(clips, tmp_path):
         assert min(window.height, window.width) == 64
         originals = FakeClip.pictures[window.clip][window.start : window.start + 5 * window.stride : window.stride]
         expected = np.stack([pack.shrink(original, 64) for original in originals])
-        assert np.abs(stack.astype(int) - expected).mean() < 3
+        # In luma: 4:2:0 halves the colours of so fine a texture.
+        grey, wanted = stack.mean(-1), expected.mean(-1)
+        assert np.abs(grey - wanted).mean() < 3 < np.abs(grey[1:] - wanted[:-1]).mean()
 
 
 def test_index_decides_what_is_used(clips, tmp_path):

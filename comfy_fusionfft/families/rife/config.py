@@ -123,11 +123,12 @@ def detect(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> RIFEConf
     def shape(name: str) -> tuple[int, ...]:
         return tuple(state[name].shape)
 
-    needed = [f"block{i}.conv0.1.0.weight" for i in blocks]
+    needed = [f"block{i}.conv0.{layer}.0.weight" for layer in (1, 0) for i in blocks]
     residual = "block0.convblock.0.beta" in state
     needed.append("block0.convblock.0.conv.weight" if residual else "block0.convblock.0.0.weight")
     shuffle = "block0.lastconv.0.weight" in state
-    needed.append("block0.lastconv.0.weight" if shuffle else "block0.lastconv.weight")
+    last_layer = "block0.lastconv.0.weight" if shuffle else "block0.lastconv.weight"
+    needed.append(last_layer)
     head, first, last = _head(state)
     needed += [first, last] if head != "none" else []
     for name in needed:
@@ -137,7 +138,7 @@ def detect(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> RIFEConf
             return Miss(f"{name} is not a convolution")
 
     widths = tuple(shape(f"block{i}.conv0.1.0.weight")[0] for i in blocks)
-    out_planes = shape(needed[len(blocks) + 1])[1] // (4 if shuffle else 1)
+    out_planes = shape(last_layer)[1] // (4 if shuffle else 1)
     head_width, head_planes = (shape(first)[0], shape(last)[1]) if head != "none" else (0, 0)
     in_first, in_second = (shape(f"block{i}.conv0.0.0.weight")[1] for i in (0, 1))
     scales = _scales(widths, metadata)
@@ -159,6 +160,8 @@ def detect(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> RIFEConf
     )
     if in_first != config.in_planes(0):
         return Miss(f"block0 takes {in_first} planes, its encoder implies {config.in_planes(0)}")
+    if any(width < 2 or width % 2 or width % config.groups for width in widths) or out_planes < 5:
+        return Miss(f"widths {widths} with {config.groups} groups and {out_planes} output planes cannot be built")
     if config.carried_planes not in (0, out_planes - FLOW_PLANES - MASK_PLANES):
         return Miss(f"block1 takes {in_second} planes, which its {out_planes} output planes do not explain")
     return config

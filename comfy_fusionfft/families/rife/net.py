@@ -196,13 +196,13 @@ class IFNet(nn.Module):
             state = _average(state, first(_swap_pair(pair), 1 - times, None, scales[0]))
         levels = [Flow(state.flow, state.mask)]
         for index, block in enumerate(others, start=1):
-            warped = _warp_pair(pair, state.flow)
+            warped = warp_pair(pair, state.flow)
             update = block(warped, times, state, scales[index])
             if index == 1 and self.config.prelu and not self.training and _is_large(update.flow):
                 scales = [2 * s for s in scales]
                 state = first(pair, times, None, scales[0])  # as published: this one is never ensembled
                 levels = [Flow(state.flow, state.mask)]
-                warped = _warp_pair(pair, state.flow)
+                warped = warp_pair(pair, state.flow)
                 update = block(warped, times, state, scales[index])
             if ensemble:
                 update = _average(update, block(_swap_pair(warped), 1 - times, _swap_state(state), scales[index]))
@@ -227,12 +227,17 @@ class IFNet(nn.Module):
             raise InputError("this RIFE network carries planes between blocks; it works without ensemble only")
 
 
+def warp_pair(pair: Pair, flow: Tensor) -> Pair:
+    """Both sides at the instant that ``flow``, ``(B, 4, H, W)``, leads away from."""
+    return Pair(backward_warp(pair.left, flow[:, :2]), backward_warp(pair.right, flow[:, 2:]))
+
+
 def blend(img0: Tensor, img1: Tensor, flow: Flow) -> Tensor:
     """The pictures at ``flow``'s instants: both frames warped there and mixed by the mask.
 
     img0, img1: ``(B, C, H, W)`` or one pair ``(1, C, H, W)``. Returns ``(B, C, H, W)`` in their dtype.
     """
-    left, right = _warp_pair(Pair(img0, img1), flow.flow)
+    left, right = warp_pair(Pair(img0, img1), flow.flow)
     return torch.lerp(right.float(), left.float(), flow.mask.sigmoid()).to(img0.dtype)
 
 
@@ -240,10 +245,6 @@ def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
     if planes.shape[-2:] == tuple(size) or planes.shape[1] == 0:
         return planes
     return F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _warp_pair(pair: Pair, flow: Tensor) -> Pair:
-    return Pair(backward_warp(pair.left, flow[:, :2]), backward_warp(pair.right, flow[:, 2:]))
 
 
 def _swap_flow(flow: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("coarse", 0.6, (0, 3), 4.0, False, 96, (1.0, 1.5, 2.0, 3.0), 32, 0.25, 32.0, 6e-4, picture=2.0),
-    Stage("fine", 0.25, (3, 5), 1.0, True, 192, (1.0, 1.5), 8, 0.125, 16.0, 4e-4, picture=20.0),
+    Stage("coarse", 0.55, (0, 3), 4.0, False, 96, (1.0, 1.5, 2.0, 3.0), 32, 0.25, 32.0, 1e-3, picture=2.0),
+    Stage("fine", 0.3, (3, 5), 1.0, True, 192, (1.0, 1.5), 8, 0.125, 16.0, 6e-4, picture=20.0),
     Stage("whole", 0.15, (0, 5), 1.0, True, 256, (1.0, 1.25), 8, 0.125, 32.0, 2e-4, picture=20.0),
 )
 
@@ -90,12 +90,17 @@ class RIFERecipe(nn.Module):
         flow, picture = torch.stack(flow_terms).mean(), torch.stack(picture_terms).sum()
         loss = stage.flow * flow + stage.picture * picture
         with torch.no_grad():
-            miss = (levels[-1].flow - batch.flow).unflatten(1, (2, 2)).square().sum(2).sqrt()
+            trusted = batch.trust.sum().clamp(min=1)
+            miss, motion = (
+                ((f.unflatten(1, (2, 2)).square().sum(2).sqrt() * batch.trust).sum() / trusted)
+                for f in (levels[-1].flow - batch.flow, batch.flow)
+            )
             terms = {
                 "loss": loss.detach(),
                 "flow": flow.detach(),
                 "picture": picture.detach(),
-                "miss_px": (miss * batch.trust).sum() / batch.trust.sum().clamp(min=1),
+                "motion_px": motion,
+                "miss_px": miss,
                 "psnr": -10 * (made - batch.gt).square().mean((1, 2, 3)).clamp(min=1e-8).log10().mean(),
             }
         return loss, terms
@@ -112,9 +117,7 @@ class RIFERecipe(nn.Module):
         pad = (0, -width % modulus, 0, -height % modulus)
         left, right = (F.pad(image, pad, mode="replicate") for image in (img0, img1))
         small = [F.avg_pool2d(image, int(stage.scale)) for image in (left, right)]
-        state = None
-        for state, _ in self._chain(Pair(*small), t.view(-1, 1, 1, 1), stage):
-            pass
+        *_, (state, _) = self._chain(Pair(*small), t.view(-1, 1, 1, 1), stage)
         flow = F.interpolate(state.flow, left.shape[-2:], mode="bilinear") * stage.scale
         mask = F.interpolate(state.mask, left.shape[-2:], mode="bilinear")
         flow = Flow(flow[..., :height, :width], mask[..., :height, :width])

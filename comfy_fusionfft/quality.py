@@ -1,0 +1,115 @@
+"""Full-reference measures of made pictures.
+
+Pictures are ``(H, W, 3)`` RGB in 0..1, NumPy arrays or CPU tensors; inside, everything is NumPy float64,
+because high bands carry a millionth of a spectrum's energy. All results are plain floats. Measures of detail
+and of motion sit beside PSNR because PSNR rewards blur.
+
+SSIM: "Image Quality Assessment: From Error Visibility to Structural Similarity", Wang et al., 2004.
+tOF: "Learning Temporal Coherence via Self-Supervision for GAN-based Video Generation", Chu et al., 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .errors import InputError
+
+SSIM_WINDOW = 11
+SSIM_SIGMA = 1.5
+HIGH_BAND = 0.32
+"""Where the high band begins, in cycles per pixel: structures finer than about 3 pixels."""
+PSNR_CEILING = 100.0
+"""PSNR of equal pictures in dB: infinite in theory, which would drown every mean it enters."""
+
+
+def psnr(image: ArrayLike, truth: ArrayLike) -> float:
+    """Peak signal-to-noise ratio in dB of pictures with peak 1, any one shape; at most ``PSNR_CEILING``."""
+    image, truth = _pair(image, truth)
+    error = float(np.mean((image - truth) ** 2))
+    return min(PSNR_CEILING, -10 * np.log10(max(error, 1e-30)))
+
+
+def ssim(image: ArrayLike, truth: ArrayLike) -> float:
+    """Structural similarity of ``(H, W, C)`` pictures in 0..1, mean over pixels and channels; 1 when equal.
+
+    Gaussian window of 11 pixels, σ 1.5, K1 0.01, K2 0.03, data range 1; borders are mirrored and count, which
+    is what torchmetrics computes.
+    """
+    image, truth = _pair(image, truth)
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(x, (SSIM_WINDOW, SSIM_WINDOW), SSIM_SIGMA, borderType=cv2.BORDER_REFLECT_101)
+
+    mean_a, mean_b = blur(image), blur(truth)
+    var_a = blur(image * image) - mean_a**2
+    var_b = blur(truth * truth) - mean_b**2
+    covariance = blur(image * truth) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    score = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    score /= (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    return float(score.mean())
+
+
+def high_band_energy(image: ArrayLike, lo: float = HIGH_BAND) -> float:
+    """Σ|rFFT2(grey)|² over radial frequencies above ``lo`` cycles per pixel of an ``(H, W, 3)`` picture.
+
+    Grey is the plain mean of the channels. No window: the jump across opposite edges counts, in a made
+    picture as in its truth. Each bin of the half spectrum counts once.
+    """
+    grey = np.asarray(image, dtype=np.float64).mean(axis=2)
+    height, width = grey.shape
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    return float((np.abs(np.fft.rfft2(grey)) ** 2)[radius > lo].sum())
+
+
+def high_band_energy_ratio(image: ArrayLike, truth: ArrayLike, lo: float = HIGH_BAND) -> float:
+    """High-band energy of a made picture over its truth's: 1 is right, below 1 blurred, above 1 too crisp.
+
+    Both ``(H, W, 3)`` in 0..1. NaN when the truth has no energy in the band (a flat picture).
+    """
+    image, truth = _pair(image, truth)
+    energy = high_band_energy(truth, lo)
+    # Rounding alone leaves about 1e-26 of the total energy in a band that should be empty.
+    if energy <= 1e-20 * max(1.0, float((truth**2).sum())) * truth.size:
+        return float("nan")
+    return high_band_energy(image, lo) / energy
+
+
+def temporal_of(made: Sequence[ArrayLike], truth: Sequence[ArrayLike]) -> float:
+    """tOF: mean difference in pixels between the motion of a made sequence and the true sequence's.
+
+    Two equally long sequences of at least 2 ``(H, W, 3)`` pictures in 0..1. Motion between successive
+    pictures is OpenCV's DIS flow; the difference is the Euclidean length, averaged over pixels and pairs.
+    Lower is better; flicker and jumping edges raise it even where each picture alone scores well.
+    """
+    if len(made) != len(truth) or len(made) < 2:
+        raise InputError(
+            f"tOF of {len(made)} made and {len(truth)} true pictures: need two equally long sequences of at least 2"
+        )
+    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    ours, theirs = ([_grey_bytes(picture) for picture in sequence] for sequence in (made, truth))
+    differences = [
+        np.linalg.norm(
+            finder.calc(ours[i], ours[i + 1], None) - finder.calc(theirs[i], theirs[i + 1], None), axis=2
+        ).mean()
+        for i in range(len(made) - 1)
+    ]
+    return float(np.mean(differences))
+
+
+def _grey_bytes(picture: ArrayLike) -> np.ndarray:
+    grey = np.asarray(picture, dtype=np.float64).mean(axis=2)
+    grey = np.round(grey.clip(0, 1) * 255).astype(np.uint8)
+    missing = (0, max(0, 48 - grey.shape[0]), 0, max(0, 48 - grey.shape[1]))  # DIS refuses smaller pictures
+    return cv2.copyMakeBorder(grey, *missing, cv2.BORDER_REPLICATE)
+
+
+def _pair(image: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    image, truth = np.asarray(image, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    if image.shape != truth.shape:
+        raise InputError(f"pictures of shapes {image.shape} and {truth.shape}: a measure needs two of the same shape")
+    return image, truth

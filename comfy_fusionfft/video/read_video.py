@@ -1,0 +1,212 @@
+"""A video file -> Frames with exact timestamps, through PyAV.
+
+The clock is the file's: pts · time base as a Fraction, the first frame's time kept, variable rates
+kept. A picture without a timestamp follows its predecessor at the header's rate. One that is not
+later than its predecessor is put half a frame after it: order and count stay, and because
+half steps are slower than the clip, its own clock catches up. Display rotation is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from ..contract import Frame
+from ..errors import MediaError
+from .clip import DEFAULT_IMAGE_RATE, Clip, ClipInfo
+from .colour import RGB, Colour
+from .picture import Converter, Layout
+
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: raw streams, whose pts are guesses of the parser
+_ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: the cover of a song is not a video
+_RANGES = {1: "limited", 2: "full"}
+
+
+def open_video(path: Path, rate: Fraction | None) -> Clip:
+    """rate: used when the header has none. Raises MediaError when nothing in the file decodes."""
+    with _opened(path) as (container, stream):
+        picture = next(_pictures(container, stream, path), None)
+        if picture is None:
+            raise MediaError(f"{path} has a video stream of which nothing decodes: repair it or copy it again")
+        info = _info(path, rate, container, stream, picture)
+    return Clip(info, lambda: _frames(info))
+
+
+def _frames(info: ClipInfo) -> Iterator[Frame]:
+    with _opened(info.path) as (container, stream):
+        clock = _Clock(info.rate, trusted=not int(container.format.flags) & _NO_TIMESTAMPS)
+        convert = turn = None
+        for picture in _pictures(container, stream, info.path):
+            if convert is None:
+                colour = _stored_colour(info, picture)
+                convert = Converter(picture.width, picture.height, colour)
+                turn = _Turn.of(picture)
+            pixels = np.ascontiguousarray(turn(convert(picture)))
+            # pictures that a decoder held back to the end come without a time base
+            yield Frame(torch.from_numpy(pixels), clock(picture.pts, picture.time_base or stream.time_base))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"{path} is not a video that can be opened ({error.strerror or error}): "
+            "give a complete video file or a folder of images"
+        ) from error
+    with container:
+        streams = [stream for stream in container.streams.video if not _disposition(stream) & _ATTACHED_PICTURE]
+        # FFmpeg "plays" text files as terminal output.
+        if not streams or container.format.name == "tty":
+            raise MediaError(f"{path} has no video stream: give a video file or a folder of images")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise MediaError(f"{path} has a video stream this FFmpeg cannot decode: convert it, to H.264 for example")
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def _disposition(stream: av.VideoStream) -> int:
+    disposition = getattr(stream, "disposition", 0)
+    return int(getattr(disposition, "value", disposition))
+
+
+def _pictures(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> Iterator[av.VideoFrame]:
+    """Everything that decodes. Damage is passed over when pictures follow it, and when it is the cut-off
+    end of the file; a longer stretch of nothing up to the end is an error."""
+    decoder = _decoder(stream)
+    index = broken = 0
+    reason: Exception | None = None
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            packet = None  # unreadable from here on: what the decoder still holds comes out below
+        try:
+            pictures = decoder.decode(packet if packet is not None and packet.size else None)
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError as error:
+            pictures, reason = [], error
+            broken += 1
+        for picture in pictures:
+            broken = 0
+            index += 1
+            yield picture
+        if packet is None or not packet.size:
+            break
+    if broken > 1 and index:
+        raise MediaError(
+            f"{path} is damaged: nothing decodes after frame {index - 1} ({reason}): repair it or cut it there"
+        )
+
+
+def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
+    """The stream's own decoder; for WebM with alpha libvpx, as FFmpeg's native VP8 and VP9 ignore alpha."""
+    context = stream.codec_context
+    alpha = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
+    wrapped = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.name)
+    if not alpha or wrapped is None:
+        return context
+    try:
+        return av.CodecContext.create(wrapped, "r")
+    except ValueError:  # this build has no libvpx: colour alone, then
+        return context
+
+
+def _info(
+    path: Path,
+    rate: Fraction | None,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    picture: av.VideoFrame,
+) -> ClipInfo:
+    layout = Layout.of(picture.format.name)
+    turn = _Turn.of(picture)
+    context = stream.codec_context
+    width, height = picture.width, picture.height
+    aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio or None
+    if turn.swaps:
+        width, height = height, width
+        aspect = 1 / aspect if aspect else None
+    full = picture.format.name.startswith("yuvj") or layout.kind == "rgb"
+    return ClipInfo(
+        path=path,
+        kind="video",
+        width=width,
+        height=height,
+        rate=stream.average_rate or stream.guessed_rate or rate,
+        frames=stream.frames or None,
+        bit_depth=layout.bits,
+        channels=layout.channels,
+        codec=context.name,
+        pixel_format=picture.format.name,
+        colour=Colour(
+            primaries=int(context.color_primaries),
+            transfer=int(context.color_trc),
+            matrix=RGB if layout.kind == "rgb" else int(picture.colorspace),
+            range="full" if full else _RANGES.get(int(picture.color_range)),
+        ),
+        sample_aspect=aspect,
+        rotation=turn.degrees,
+        has_audio=bool(container.streams.audio),
+    )
+
+
+def _stored_colour(info: ClipInfo, picture: av.VideoFrame) -> Colour:
+    """The clip's colour with nothing left open. Untagged grey is full range, as FFmpeg has it."""
+    colour = info.colour.as_yuv(picture.height)
+    if info.channels == 1 and info.colour.range is None:
+        return Colour(info.colour.primaries, info.colour.transfer, colour.matrix, "full")
+    return colour
+
+
+class _Clock:
+    """Timestamps of one pass, strictly ascending."""
+
+    def __init__(self, rate: Fraction | None, *, trusted: bool) -> None:
+        self._interval = 1 / (rate or DEFAULT_IMAGE_RATE)
+        self._trusted = trusted
+        self._last: Fraction | None = None
+
+    def __call__(self, pts: int | None, time_base: Fraction | None) -> Fraction:
+        if pts is None or not time_base or not self._trusted:
+            now = Fraction(0) if self._last is None else self._last + self._interval
+        else:
+            now = pts * time_base
+            if self._last is not None and now <= self._last:
+                now = self._last + self._interval / 2
+        self._last = now
+        return now
+
+
+class _Turn:
+    """Display matrix of a stream: one of the eight ways to lay a picture down."""
+
+    def __init__(self, right: tuple[int, int] = (1, 0), down: tuple[int, int] = (0, 1)) -> None:
+        # right, down: where one step right and one step down in the stored picture lead to on the screen.
+        self.swaps = abs(right[0]) < abs(right[1])
+        self._flip_x = (down[0] if self.swaps else right[0]) < 0
+        self._flip_y = (right[1] if self.swaps else down[1]) < 0
+        self.degrees = round(float(np.degrees(np.arctan2(-right[1], right[0])))) % 360
+
+    @classmethod
+    def of(cls, picture: av.VideoFrame) -> _Turn:
+        side_data = picture.side_data.get("DISPLAYMATRIX")
+        if side_data is None:
+            return cls()
+        a, b, _, c, d, *_ = np.frombuffer(bytes(side_data), "<i4").tolist()
+        return cls((a, b), (c, d))
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        if self.swaps:
+            pixels = pixels.swapaxes(0, 1)
+        return pixels[:: -1 if self._flip_y else 1, :: -1 if self._flip_x else 1]

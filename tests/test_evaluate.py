@@ -1,0 +1,113 @@
+import json
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from comfy_fusionfft.contract import Frame
+from comfy_fusionfft.errors import InputError
+from comfy_fusionfft.evaluate import evaluate
+from comfy_fusionfft.evaluate.baselines import average, dis_baseline, dis_motion
+from comfy_fusionfft.evaluate.intervals import intervals, reduced
+from comfy_fusionfft.host import PlainHost
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """Two folders of nine frames: a texture that pans by 3 px a frame, and one that stands still."""
+    rng = np.random.default_rng(3)
+    wide = cv2.resize(rng.integers(0, 255, (14, 24, 3), dtype=np.uint8), (192, 112), interpolation=cv2.INTER_CUBIC)
+    for name, step in (("pan", 3), ("still", 0)):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for k in range(9):
+            window = wide[8:-8, 10 + step * k : 10 + step * k + 140]
+            cv2.imwrite(str(tmp_path / "clips" / name / f"{k:03d}.png"), window[..., ::-1])
+    return tmp_path / "clips"
+
+
+def plan(clips, drop, instants, segments=None):
+    found = []
+    for interval in intervals(clips / "pan", segments, [drop], instants, 720):
+        assert set(interval.frames) == {*interval.kept, *interval.wanted}
+        found.append((interval.left, interval.wanted, interval.kept))
+    return found
+
+
+def test_every_dropped_frame_once(clips):
+    assert [(left, wanted) for left, wanted, _ in plan(clips, 2, 0)] == [(0, (1,)), (2, (3,)), (4, (5,)), (6, (7,))]
+    assert plan(clips, 4, 0) == [(0, (1, 2, 3), (0, 4, 8)), (4, (5, 6, 7), (0, 4, 8))]
+    assert plan(clips, 2, 0)[0][2] == (0, 2, 4, 6) and plan(clips, 2, 0)[1][2] == (0, 2, 4, 6, 8)
+
+
+def test_instants_are_spread_and_segments_kept(clips):
+    assert [wanted for _, wanted, _ in plan(clips, 4, 2)] == [(2,), (6,)]
+    assert plan(clips, 2, 0, [(1, 3), (5, 8)]) == [(1, (2,), (1, 3)), (5, (6,), (5, 7))]
+    assert plan(clips, 4, 0, [(0, 3)]) == []
+
+
+def test_reduced_takes_any_frame():
+    ramp = np.linspace(0, 1, 64, dtype=np.float32)[None, :, None].repeat(32, 0)
+    as_float = reduced(Frame(torch.from_numpy(ramp), Fraction(0)), 32)
+    as_16 = reduced(Frame(torch.from_numpy(np.round(ramp * 65535).astype(np.uint16)), Fraction(0)), 32)
+    assert as_float.shape == (16, 32, 3) and as_float.dtype == np.uint8
+    assert np.abs(as_float.astype(int) - as_16).max() <= 1
+    assert reduced(Frame(torch.zeros(8, 9, 4, dtype=torch.uint8), Fraction(0)), 32).shape == (8, 9, 3)
+
+
+def test_baselines_at_known_motion():
+    rng = np.random.default_rng(5)
+    wide = cv2.resize(rng.integers(0, 255, (14, 24, 3), dtype=np.uint8), (192, 112), interpolation=cv2.INTER_CUBIC)
+    left, truth, right = (wide[:, k : k + 160].copy() for k in (0, 2, 8))
+    warped = dis_baseline(left, right, 0.25, dis_motion(left, right))
+    assert np.abs(average(left, right, 0.25)[0, 0].astype(int) - (0.75 * left + 0.25 * right)[0, 0]).max() <= 1
+    inner = np.s_[20:-20, 20:-20]
+    assert np.abs(warped.astype(int) - truth)[inner].mean() < 1.5
+    assert np.abs(average(left, right, 0.25).astype(int) - truth)[inner].mean() > 5
+
+
+def test_report_of_two_clips(clips, tmp_path):
+    seen = []
+    report = evaluate(
+        clips,
+        flows=("dis",),
+        instants=2,
+        host=PlainHost("cpu", "float32"),
+        sheets=tmp_path / "sheets",
+        progress=lambda *state: seen.append(state),
+    )
+    assert seen[0] == (0, 2, "pan") and seen[-1] == (2, 2, "")
+    assert [(r.clip, r.drop, r.method) for r in report.rows[:3]] == [
+        ("pan", 2, "average"),
+        ("pan", 2, "dis-baseline"),
+        ("pan", 2, "auto:dis"),
+    ]
+    assert len(report.rows) == 2 * 2 * 3 and all(r.frames == 2 for r in report.rows)
+    scores = {(r.clip, r.drop, r.method): r.psnr for r in report.rows}
+    assert scores["pan", 2, "auto:dis"] > scores["pan", 2, "average"] + 3
+    assert scores["still", 4, "average"] == 100.0
+    mean = next(r for r in report.means if (r.drop, r.method) == (4, "average"))
+    assert mean.psnr == pytest.approx((scores["pan", 4, "average"] + 100) / 2) and mean.clip == "mean"
+    data = json.loads(report.to_json())
+    assert len(data["clips"]) == 12 and data["protocol"]["instants"] == 2
+    assert str(report).count("\n") == 1 + 12 + 6
+    sheet = cv2.imread(str(tmp_path / "sheets" / "pan.png"))
+    assert sheet.shape[1] == 5 * 320
+
+
+def test_recursive_runs_on_whole_intervals(clips):
+    report = evaluate(clips, flows=("dis",), methods=("recursive",), drops=(4,), instants=1, baselines=("average",))
+    assert {r.method for r in report.rows} == {"average", "recursive:dis"}
+
+
+def test_bad_input_is_explained(tmp_path, clips):
+    with pytest.raises(InputError, match="is not a folder"):
+        evaluate(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no clips"):
+        evaluate(tmp_path / "empty")
+    with pytest.raises(InputError, match="2 and above"):
+        evaluate(clips, drops=(1,))
+    with pytest.raises(InputError, match="usable frames in a row"):
+        evaluate(clips, drops=(16,), flows=("dis",))
