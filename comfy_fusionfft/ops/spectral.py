@@ -19,7 +19,6 @@ mirror image into the other's.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 LO, HI = 0.32, 0.50
@@ -62,7 +61,7 @@ def delta(
 def radial_ramp(
     size: tuple[int, int], lo: float, hi: float, *, soft: bool = True, device: torch.device | str | None = None
 ) -> Tensor:
-    """``(H, W // 2 + 1)`` weights of a half spectrum of ``size``: 0 up to ``lo``, 1 from ``hi`` on, a cosine between."""
+    """``(H, W // 2 + 1)`` weights for the half spectrum of ``size``: 0 up to ``lo``, a cosine, 1 from ``hi`` on."""
     fy = torch.fft.fftfreq(size[0], device=device)[:, None]
     radius = torch.hypot(fy, torch.fft.rfftfreq(size[1], device=device))
     if not soft or hi <= lo:

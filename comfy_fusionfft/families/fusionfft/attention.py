@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .blocks import conv
 
-REACH = 2.0
+REACH = 1.5
 """Cells: bounded, so that a tile needs to know only so much of its surroundings."""
 RING = 0.75
 KEY, VALUE = 8, 16
@@ -42,7 +42,7 @@ class PyramidCrossAttention(nn.Module):
 
     def forward(self, features: Tensor, prior: Tensor) -> Tensor:
         """prior: ``(B, N)`` logits over anchors, -inf where an anchor is invalid."""
-        batch, anchors, width, height, breadth = features.shape
+        batch, anchors, _, height, breadth = features.shape
         heads, points = self.heads, self.points
         near, every = features[:, 0], features.flatten(0, 1)
         query = self.query(near).float().reshape(batch, heads, 1, KEY, 1, height, breadth)

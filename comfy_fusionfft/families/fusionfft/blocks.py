@@ -31,11 +31,14 @@ def zero(layer: nn.Module) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """``x + conv(act(conv(act(x))))``."""
+    """``x + conv(act(conv(act(x))))``, the second convolution pointwise.
 
-    def __init__(self, width: int) -> None:
+    As costly as a pair of 3×3 convolutions, but wider inside and only half as far-reaching.
+    """
+
+    def __init__(self, width: int, expand: int = 2) -> None:
         super().__init__()
-        self.first, self.second = conv(width, width), conv(width, width)
+        self.first, self.second = conv(width, expand * width), conv(expand * width, width, size=1)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
 

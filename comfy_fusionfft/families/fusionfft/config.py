@@ -18,7 +18,7 @@ MAX_ANCHORS = 5
 class FusionConfig:
     """The size of a fusion network. The number of anchors is not part of it: any network takes any.
 
-    base_channels: sets all widths: 3/8 of it at half resolution, 3/4, 3/2 and 5/2 at 1/4, 1/8 and 1/16.
+    base_channels: sets all widths: 3/8 of it at half resolution, 3/4, 3/2 and 3 times at 1/4, 1/8 and 1/16.
     heads, points: of the attention over anchors; each head looks at ``points`` places of every anchor.
     use_temporal_guidance: whether features know when and how wide apart their anchor's frames are.
     """
@@ -40,7 +40,7 @@ class FusionConfig:
     def widths(self) -> tuple[int, int, int]:
         """Channels at 1/4, 1/8 and 1/16 of the resolution."""
         base = self.base_channels
-        return base * 3 // 4, base * 3 // 2, base * 5 // 2
+        return base * 3 // 4, base * 3 // 2, base * 3
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ def detect(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> FusionCo
     places = state[offsets].numel() // 2
     if width % 24 or places % heads:
         return Miss(f"{stem} has {width} channels, a multiple of 24 is needed")
-    guided = any(name.startswith("guidance.") for name in state)
+    guided = any(".guidance." in name for name in state)
     return FusionConfig(width * 4 // 3, heads, places // heads, guided)
 
 

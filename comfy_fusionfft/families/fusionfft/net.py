@@ -43,21 +43,22 @@ from .trajectory import TrajectoryRefinement
 
 STRIDE = 16
 """Pictures are padded to, and tiles start at, multiples of this."""
-MARGIN = 64
+MARGIN = 96
 """Pixels around a tile that are computed and thrown away; the views' influence fades within them."""
 PLANES = 2 * 12 + 2 * 4 + 4 + 2 + 2 + 1
-FAR = 3.0
-"""How much less likely each step outwards is chosen before anything is learnt: exp(-3) = 0.05."""
+FAR = 2.5
+"""How much less likely the second anchor is chosen than the first before anything is learnt: exp(-2.5) = 0.08.
+It falls with the logarithm of the step, so that the fifth one, 0.003, still gets a gradient."""
 
 
 class Stage(nn.Module):
-    """One scale of the encoder: guided by time, split by frequency."""
+    """One scale of the encoder: guided by time, and split by frequency while there is fine detail to split."""
 
-    def __init__(self, width: int, guided: bool) -> None:
+    def __init__(self, width: int, *, guided: bool, split: bool = True) -> None:
         super().__init__()
         self.guidance = TemporalGuidanceModule(width) if guided else None
         self.conv = conv(width, width)
-        self.frequencies = AdaptiveFrequencyDecoupling(width)
+        self.frequencies = AdaptiveFrequencyDecoupling(width) if split else nn.Identity()
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         if self.guidance is not None:
@@ -74,11 +75,11 @@ class AnchorEncoder(nn.Module):
         high, mid, low = config.widths
         guided = config.use_temporal_guidance
         self.stem = conv(PLANES, high, stride=2)
-        self.high = Stage(high, guided)
+        self.high = Stage(high, guided=guided)
         self.down_mid = conv(high, mid, stride=2)
-        self.mid = Stage(mid, guided)
+        self.mid = Stage(mid, guided=guided)
         self.down_low = conv(mid, low, stride=2)
-        self.low = Stage(low, guided)
+        self.low = Stage(low, guided=guided, split=False)
 
     def forward(self, planes: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """planes ``(B, PLANES, H/2, W/2)``; code ``(B, TIME_CODE)`` -> high, mid, low."""
@@ -97,7 +98,7 @@ class TemporalPrior(nn.Module):
     def forward(self, code: Tensor, valid: Tensor) -> Tensor:
         """code ``(B, N, TIME_CODE)``, valid ``(B, N, 2)`` -> ``(B, N, 2)`` float32, -inf where invalid."""
         steps = torch.arange(valid.shape[1], device=valid.device)[:, None]
-        logits = self.refine(code.to(self.refine.weight.dtype)).float() - FAR * steps
+        logits = self.refine(code.to(self.refine.weight.dtype)).float() - FAR * (steps + 1).log2()
         return logits.masked_fill(~valid, -math.inf)
 
 
@@ -118,7 +119,7 @@ class Decoder(nn.Module):
         super().__init__()
         (high, mid, low), half = config.widths, config.half
         evidence = 2 * half // 3
-        self.low = nn.Sequential(Residual(low), Residual(low))
+        self.low = Residual(low, expand=3)
         self.up_mid, self.mid = Upsample(low, mid), conv(mid, mid)
         self.up_high, self.high = Upsample(mid, high), conv(high, high)
         self.up_half = Upsample(high, half)
@@ -176,10 +177,7 @@ class FusionNet(nn.Module):
         code = self._code(x)
         prior = self.prior(code, x.valid)
         planes = self._planes(x, motion, views, plain)
-        if tile is None:
-            verdict = self._judge(planes, code, prior)
-        else:
-            verdict = self._judge_tiled(planes, code, prior, tile)
+        verdict = self._judge(planes, code, prior) if tile is None else self._judge_tiled(planes, code, prior, tile)
         return self._compose(x.mask, views, plain, prior, verdict)[..., :height, :width]
 
     def _code(self, x: FusionInput) -> Tensor:
@@ -189,7 +187,7 @@ class FusionNet(nn.Module):
 
     def _planes(self, x: FusionInput, motion: Tensor, views: Tensor, plain: Tensor) -> Tensor:
         """What the network looks at, ``(B, N, PLANES, H/2, W/2)`` in its own precision."""
-        batch, anchors = x.valid.shape[:2]
+        anchors = x.valid.shape[1]
         dtype = self.encoder.stem.weight.dtype
         colour = views[:, :, :, :3]
         dispute = (colour - plain[:, None, None, :3]).abs_().mean(3)  # (B, N, 2, H, W)
@@ -244,7 +242,7 @@ class FusionNet(nn.Module):
         flat = views.flatten(1, 2)
         mixed = (flat * weight[:, :, None]).sum(1)
         mix, residual, grain, content = verdict.gates.split((1, 3, 1, 1), dim=1)
-        departure = mix * (mixed - plain) + self.content_skip(mixed, flat, weight, content)
+        departure = mix * (mixed - plain) + self.content_skip(mixed, flat, logits, content)
         colour = residual + grain * self.noise_inject(views[:, 0, :, :3])
         if plain.shape[1] == 3:
             return plain + departure + colour

@@ -123,10 +123,10 @@ class TrajectoryRefinement(nn.Module):
         far = x.valid[:, 1] if anchors > 1 else torch.zeros_like(x.valid[:, 0])
         flags = torch.cat((far, x.time[:, None], 1 - x.time[:, None]), dim=1).float()
         fields = (
-            small((bent.ends / 8).flatten(1, 2)).tanh(),
-            small(x.motion[:, 0].flatten(1, 2) / 32).tanh(),
+            (small(bent.ends.flatten(1, 2)) / 8).tanh(),
+            (small(x.motion[:, 0].flatten(1, 2)) / 32).tanh(),
             small(bent.trust),
-            small(x.mask / 4).tanh(),
+            (small(x.mask) / 4).tanh(),
             flags[:, :, None, None].expand(-1, -1, height, width),
         )
         return torch.cat((picture, *fields), dim=1)
