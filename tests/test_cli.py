@@ -193,7 +193,7 @@ def open_clip_like(folder):
 
 
 def test_defaults_are_the_librarys():
-    options = vars(build_parser().parse_args(["interpolate", "a", "b"]))
+    options = vars(build_parser("interpolate").parse_args(["interpolate", "a", "b"]))
     parameters = {
         name: p.default
         for f in (api.interpolate, api.interpolate_file)

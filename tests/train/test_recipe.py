@@ -37,11 +37,12 @@ def test_the_whole_chain_is_the_network():
     """What the last stage trains is what inference runs."""
     torch.manual_seed(3)
     recipe, sample = RIFERecipe(SMALL), batch(128)
-    states, _ = recipe._levels(sample, WHOLE)
-    levels = recipe.net(sample.img0, sample.img1, sample.t, all_levels=True)
-    for state, level in zip(states, levels, strict=True):
-        torch.testing.assert_close(state.flow, level.flow, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(state.mask, level.mask, atol=1e-4, rtol=1e-4)
+    mine = recipe.levels(sample.img0, sample.img1, sample.t, WHOLE)
+    theirs = recipe.net(sample.img0, sample.img1, sample.t, all_levels=True)
+    for level, flow in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(level.whole, flow.flow, atol=1e-4, rtol=1e-4)
+        mask = F.interpolate(level.mask, size=flow.mask.shape[-2:], mode="bilinear")
+        torch.testing.assert_close(mask, flow.mask, atol=1e-4, rtol=1e-4)
 
 
 def test_quarter_pictures_stand_for_whole_ones():
@@ -57,8 +58,8 @@ def test_quarter_pictures_stand_for_whole_ones():
     whole = F.interpolate(small, size=(512, 512), mode="bicubic", align_corners=True).clamp(0, 1)
     sample = Batch(whole, whole, whole.roll(8, -1), torch.tensor([0.5]), *2 * [torch.zeros(1, 4, 1, 1)])
     quarter = replace(sample, img0=F.avg_pool2d(sample.img0, 4), img1=F.avg_pool2d(sample.img1, 4))
-    full = recipe._levels(sample, replace(COARSE, scale=1.0))[0][-1].flow
-    shrunk = recipe._levels(quarter, COARSE)[0][-1].flow
+    full = recipe.levels(sample.img0, sample.img1, sample.t, replace(COARSE, scale=1.0))[-1].whole
+    shrunk = recipe.levels(quarter.img0, quarter.img1, sample.t, COARSE)[-1].whole
     grown = 4 * F.interpolate(shrunk, size=full.shape[-2:], mode="bilinear")
     assert full.std() > 0.05
     assert (grown - full).square().mean().sqrt() < 0.15 * full.std()
