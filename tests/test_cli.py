@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 from comfy_fusionfft import api
 from comfy_fusionfft.cli import build_parser, main
 from comfy_fusionfft.contract import Frame
 from comfy_fusionfft.video import open_clip, write_clip
-from places import ROOT
 
 
 def texture(height, width, shift, channels=3):

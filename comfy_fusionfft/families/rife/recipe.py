@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ...contract import Flow
 from ...ops.warp import backward_warp
 from .config import RIFEConfig
-from .net import Encoder, IFNet, Pair, blend
+from .net import Block, Encoder, IFNet, Pair, blend
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,29 @@ STAGES = (
 )
 
 
+@torch.no_grad()
+def start_with_derivatives(block: Block) -> None:
+    """Begin a block with what motion is made of: derivatives of the frames in space and in time.
+
+    Under the usual start every filter sees the brightness both frames share, a hundred times what
+    distinguishes them, and the network stays at "nothing moves" for thousands of steps. Here filters on the
+    frames have no mean; one half takes the difference of the frames, amplified, the other their sum.
+    """
+    first, second = block.conv0[0][0], block.conv0[1][0]
+    for conv in (first, second, *(layer.conv for layer in block.convblock if hasattr(layer, "conv"))):
+        nn.init.kaiming_normal_(conv.weight, a=0.2)
+        nn.init.zeros_(conv.bias)
+    for layer in block.convblock:
+        if hasattr(layer, "conv"):
+            layer.conv.weight.mul_(0.3)  # eight of them add up
+    left = first.weight[:, :3]
+    left -= left.mean((2, 3), keepdim=True)
+    half = len(left) // 2
+    left[:half] *= 6
+    left[half:] *= 2
+    first.weight[:, :3], first.weight[:, 3:6] = left, torch.cat([-left[:half], left[half:]])
+
+
 class Level(NamedTuple):
     """What a block leaves behind. Small planes have its own grid, ``(B, ·, H/s, W/s)``, and gradients."""
 
@@ -82,6 +105,8 @@ class RIFERecipe(nn.Module):
         self.config = config or RIFEConfig(version="fusionfft-0")
         self.stages = stages
         self.net = IFNet(self.config)
+        for block in self.net.blocks:
+            start_with_derivatives(block)
 
     def learns(self, stage: Stage) -> list[nn.Module]:
         """The modules whose parameters a stage changes."""
