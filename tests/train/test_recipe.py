@@ -8,6 +8,7 @@ from train.scenes import pan
 from comfy_fusionfft.families.rife.config import RIFEConfig
 from comfy_fusionfft.families.rife.recipe import STAGES, RIFERecipe, flow_loss, picture_loss
 from comfy_fusionfft.train.data import Batch
+from comfy_fusionfft.train.optimizer import optimizer_for
 
 SMALL = RIFEConfig(widths=(16, 16, 16, 8, 8))
 COARSE, FINE, WHOLE = STAGES
@@ -52,8 +53,6 @@ def test_quarter_pictures_stand_for_whole_ones():
     with torch.no_grad():
         for block in recipe.net.blocks:
             block.lastconv[0].weight.mul_(4)
-            first = block.conv0[0][0].weight
-            first[:, 6:14] = 0
     small = torch.rand(1, 3, 16, 16)
     whole = F.interpolate(small, size=(512, 512), mode="bicubic", align_corners=True).clamp(0, 1)
     sample = Batch(whole, whole, whole.roll(8, -1), torch.tensor([0.5]), *2 * [torch.zeros(1, 4, 1, 1)])
@@ -103,3 +102,25 @@ def test_prediction_takes_any_size():
     for stage in (COARSE, WHOLE):
         made, flow = recipe.predict(img0, img1, torch.tensor([0.25]), stage)
         assert made.shape == (1, 3, 50, 77) and flow.flow.shape == (1, 4, 50, 77)
+
+
+def test_a_block_begins_blind_to_brightness():
+    """Flat frames, however bright, say nothing; frames that differ say more than what they share."""
+    recipe = RIFERecipe(SMALL)
+    first = recipe.net.block0.conv0[0][0].weight
+    assert first[:, :6].mean((2, 3)).abs().max() < 1e-5
+    half = len(first) // 2
+    torch.testing.assert_close(first[:half, :3], -first[:half, 3:6])
+    torch.testing.assert_close(first[half:, :3], first[half:, 3:6])
+
+
+def test_coarse_blocks_stay_deaf_to_encodings_until_they_are_given():
+    """Else stage ``fine`` would disturb what stage ``coarse`` has learnt without them."""
+    recipe = RIFERecipe(SMALL)
+    optimizer = optimizer_for(recipe.net, 1e-4)
+    for stage, silent in ((COARSE, True), (WHOLE, False)):
+        for _ in range(2):
+            optimizer.zero_grad()
+            recipe(batch(128), stage)[0].backward()
+            optimizer.step()
+        assert bool((recipe.net.block1.conv0[0][0].weight[:, 6:14] == 0).all()) is silent

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ...contract import Flow
 from ...ops.warp import backward_warp
-from .config import RIFEConfig
+from .config import RIFEConfig, describe
 from .net import Block, Encoder, IFNet, Pair, blend
 
 
@@ -56,19 +56,20 @@ class Stage:
 
 
 STAGES = (
-    Stage("coarse", 0.55, (0, 3), 4.0, False, 96, (1.0, 1.5, 2.0, 3.0), 32, 0.25, 32.0, 1e-3, picture=2.0),
-    Stage("fine", 0.3, (3, 5), 1.0, True, 192, (1.0, 1.5), 8, 0.125, 16.0, 6e-4, picture=20.0),
-    Stage("whole", 0.15, (0, 5), 1.0, True, 256, (1.0, 1.25), 8, 0.125, 32.0, 2e-4, picture=20.0),
+    Stage("coarse", 0.55, (0, 3), 4.0, False, 96, (1.0, 1.5, 2.0, 3.0), 32, 0.25, 32.0, 1.5e-3, picture=2.0),
+    Stage("fine", 0.3, (3, 5), 1.0, True, 192, (1.0, 1.5), 8, 0.125, 16.0, 8e-4, picture=20.0),
+    Stage("whole", 0.15, (0, 5), 1.0, True, 256, (1.0, 1.25), 8, 0.125, 32.0, 3e-4, picture=20.0),
 )
 
 
 @torch.no_grad()
-def start_with_derivatives(block: Block) -> None:
+def start_with_derivatives(block: Block, encodings: int) -> None:
     """Begin a block with what motion is made of: derivatives of the frames in space and in time.
 
     Under the usual start every filter sees the brightness both frames share, a hundred times what
     distinguishes them, and the network stays at "nothing moves" for thousands of steps. Here filters on the
     frames have no mean; one half takes the difference of the frames, amplified, the other their sum.
+    The first ``encodings`` planes after the frames begin without weight, for blocks that at first do without.
     """
     first, second = block.conv0[0][0], block.conv0[1][0]
     for conv in (first, second, *(layer.conv for layer in block.convblock if hasattr(layer, "conv"))):
@@ -83,6 +84,7 @@ def start_with_derivatives(block: Block) -> None:
     left[:half] *= 6
     left[half:] *= 2
     first.weight[:, :3], first.weight[:, 3:6] = left, torch.cat([-left[:half], left[half:]])
+    first.weight[:, 6 : 6 + encodings] = 0
 
 
 class Level(NamedTuple):
@@ -105,8 +107,13 @@ class RIFERecipe(nn.Module):
         self.config = config or RIFEConfig(version="fusionfft-0")
         self.stages = stages
         self.net = IFNet(self.config)
-        for block in self.net.blocks:
-            start_with_derivatives(block)
+        deaf = {index for stage in stages if not stage.encoder for index in range(*stage.trained)}
+        for index, block in enumerate(self.net.blocks):
+            start_with_derivatives(block, 2 * self.config.head_planes if index in deaf else 0)
+
+    def metadata(self) -> dict[str, str]:
+        """What a weights file must say beside its shapes."""
+        return describe(self.config)
 
     def learns(self, stage: Stage) -> list[nn.Module]:
         """The modules whose parameters a stage changes."""
