@@ -19,7 +19,9 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "clips", metavar="CLIPS", type=Path, help="videos and frame folders, with an INDEX.tsv if there is one"
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder for the packs")
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, nargs="?", help="folder for the packs; without it CLIPS are packs, to get flow"
+    )
     parser.add_argument(
         "--height", type=int, default=default["height"], help="short side of the pictures (default: 360)"
     )
@@ -40,9 +42,14 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    names = ("height", "frames", "windows_per_clip", "max_mib", "crf")
-    windows = pack(options.clips, options.out, report=say, **{name: getattr(options, name) for name in names})
-    say(f"wrote {len(windows)} windows to {options.out}")
+    if options.out is None:
+        options.out = options.clips
+        if not options.teacher and options.flow == "none":
+            raise InputError("there is nothing to do: name a folder for the packs, or add --teacher FILE or --flow dis")
+    else:
+        names = ("height", "frames", "windows_per_clip", "max_mib", "crf")
+        windows = pack(options.clips, options.out, report=say, **{name: getattr(options, name) for name in names})
+        say(f"wrote {len(windows)} windows to {options.out}")
     if options.teacher:
         from ..train.teacher import Teacher
 

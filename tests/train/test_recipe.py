@@ -86,7 +86,7 @@ def test_flow_loss_trusts_what_it_is_told():
     wrong[:, :2] = 3
     assert flow_loss(wrong, target, trust) > 0.5
     trust[:, 0] = 0
-    assert flow_loss(wrong, target, trust) < 0.05
+    assert flow_loss(wrong, target, trust) < 0.1
     assert flow_loss(wrong, target, torch.zeros(1, 2, 8, 8)) == 0
 
 

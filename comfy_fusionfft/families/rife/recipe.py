@@ -56,7 +56,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("coarse", 0.55, (0, 3), 4.0, False, 96, (1.0, 1.5, 2.0, 3.0), 32, 0.25, 32.0, 1.5e-3, picture=2.0),
+    Stage("coarse", 0.55, (0, 3), 4.0, False, 96, (1.0, 1.5, 2.0, 3.0), 32, 0.25, 20.0, 1.5e-3, picture=2.0),
     Stage("fine", 0.3, (3, 5), 1.0, True, 192, (1.0, 1.5), 8, 0.125, 16.0, 8e-4, picture=20.0),
     Stage("whole", 0.15, (0, 5), 1.0, True, 256, (1.0, 1.25), 8, 0.125, 32.0, 3e-4, picture=20.0),
 )
@@ -226,7 +226,7 @@ def flow_loss(flow: Tensor, target: Tensor, trust: Tensor) -> Tensor:
     """
     miss = (flow - target).unflatten(1, (2, 2)).square().sum(2)
     length = target.unflatten(1, (2, 2)).square().sum(2).sqrt()
-    weight = (trust + 0.02) / (1 + 0.15 * length)
+    weight = (trust + 0.02) / (0.5 + 0.2 * length)
     known = (trust.flatten(1).sum(1) > 0).view(-1, 1, 1, 1)
     return (known * weight * ((miss + 0.01).sqrt() - 0.1)).mean()
 
