@@ -38,7 +38,14 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spans", type=integers, default=flows["spans"], help="frame distances of stored flow (default: 1,2,4)"
     )
-    parser.add_argument("--device", default="cpu", help="for the teacher (default: cpu)")
+    parser.add_argument(
+        "--reduce",
+        type=int,
+        default=flows["reduce"],
+        choices=(1, 2, 4),
+        help="look for flow on pictures this much smaller",
+    )
+    parser.add_argument("--device", default=flows["device"], help="for the teacher (default: cpu)")
 
 
 def _pack(options: argparse.Namespace) -> int:
@@ -58,7 +65,8 @@ def _pack(options: argparse.Namespace) -> int:
         flow = dis_bidirectional
     else:
         return 0
-    written = add_flows(options.out, flow, spans=options.spans, max_mib=options.max_mib, report=say)
+    names = ("spans", "max_mib", "reduce", "device")
+    written = add_flows(options.out, flow, report=say, **{name: getattr(options, name) for name in names})
     say(f"wrote {written / 2**20:.0f} MiB of flow")
     return 0
 
@@ -76,6 +84,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stages", type=words, help="only these of coarse, fine, whole")
     parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
     parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
+    parser.add_argument("--grow", type=int, default=1, help="multiply the batches: 8 or more on a data-centre GPU")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
     parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
@@ -90,17 +99,20 @@ def _train_rife(options: argparse.Namespace) -> int:
     packs = options.packs or options.out / "packs"
     if options.clips and not packs.exists():
         pack(options.clips, packs, report=say)
+        add_flows(packs, dis_bidirectional, reduce=2, report=say)
     recipe = RIFERecipe()
     if options.start:
         recipe.net.load_state_dict(load(find(options.start)).module.state_dict())
+    every = max(1, options.steps // 20) if options.steps else 5
     progress = train(
         recipe,
         packs,
         options.out,
-        Budget(minutes=options.minutes, steps=options.steps),
+        Budget(minutes=options.minutes, steps=options.steps, validate_every=every, save_every=every),
         seed=options.seed,
         device=options.device,
         precision=options.precision,
+        grow=options.grow,
         resume=not options.fresh,
         stages=options.stages,
         report=say,
