@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["854x480", "1920x1080"])
     parser.add_argument("--frames", nargs="+", type=int, default=[60, 600])
     parser.add_argument("--flow", nargs="+", default=["dis", "rife"])
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     print(f"{'flow':<6}{'size':<12}{'frames':>7}{'seconds':>9}{'fps out':>9}{'peak MiB':>10}{'growth':>8}", flush=True)
     with tempfile.TemporaryDirectory() as folder:

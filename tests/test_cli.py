@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 from comfy_fusionfft import api
 from comfy_fusionfft.cli import build_parser, main
 from comfy_fusionfft.contract import Frame
 from comfy_fusionfft.video import open_clip, write_clip
-from places import ROOT
 
 
 def texture(height, width, shift, channels=3):
@@ -193,7 +193,7 @@ def open_clip_like(folder):
 
 
 def test_defaults_are_the_librarys():
-    options = vars(build_parser().parse_args(["interpolate", "a", "b"]))
+    options = vars(build_parser("interpolate").parse_args(["interpolate", "a", "b"]))
     parameters = {
         name: p.default
         for f in (api.interpolate, api.interpolate_file)

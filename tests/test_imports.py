@@ -36,7 +36,7 @@ ALLOWED = {
         "methods",
     },
     "evaluate": {"api", "families", "host", "video", "quality", "contract", "errors", "ops", "train", "timeline"},
-    "cli": {"api", "evaluate", "train", "checkpoints", "downloads", "host", "errors", "contract", "__init__"},
+    "cli": {"api", "evaluate", "train", "families", "checkpoints", "downloads", "host", "errors", "__init__"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,6 +1,7 @@
 """The timeline is exact arithmetic: counts, instants and plans are checked against first principles."""
 
 from fractions import Fraction as F
+from itertools import pairwise
 
 import pytest
 
@@ -12,7 +13,7 @@ from comfy_fusionfft.timeline import At, Interval, Multiply, Rate, Step, plan
 def instants(timing, stamps):
     """All instants of a clip whose frames are shown at ``stamps``."""
     out = []
-    for index, (left, right) in enumerate(zip(stamps, stamps[1:], strict=False)):
+    for index, (left, right) in enumerate(pairwise(stamps)):
         out += timing.inside(Interval(index, left, right, stamps[0]))
     out += timing.last(len(stamps) - 1, stamps[-1], stamps[0])
     return out

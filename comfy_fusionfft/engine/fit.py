@@ -71,7 +71,7 @@ class Fitted:
         if half < SMALLEST_TILE or tile == self.tile:
             raise DeviceError(
                 f"out of memory on {self._host.device} for a {width}×{height} picture even in tiles of "
-                f"{self.tile or max(height, width)} px: close other programs that use this device, choose another device, "
+                f"{self.tile or max(height, width)} px: close other programs that use this device, choose another, "
                 "or make the clip smaller"
             )
         self.tile = tile

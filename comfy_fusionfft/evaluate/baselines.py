@@ -84,7 +84,7 @@ MAKERS: dict[str, Callable[[], Maker]] = {
 
 def splatting(weights: str | Path, host: Host) -> Maker:
     """The teacher's flow, both frames splatted to the instant and mixed by coverage: a stronger baseline."""
-    from .train.teacher import Teacher
+    from ..train.teacher import Teacher
 
     # A place of its own: the host's half precision is for networks that were tested in it.
     network = Teacher(weights).to(host.device)

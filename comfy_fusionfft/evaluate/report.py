@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,13 @@ class Report:
 
     @property
     def means(self) -> tuple[Row, ...]:
-        """One row for each (drop, method): means over clips of the clips' means."""
+        """One row for each (drop, method): means over clips of the clips' means; of energy ratios the median,
+        as a few nearly flat clips have ratios of any size."""
         groups: dict[tuple[int, str], list[Row]] = defaultdict(list)
         for row in self.rows:
             groups[row.drop, row.method].append(row)
-        return tuple(mean_row("mean", drop, method, rows) for (drop, method), rows in groups.items())
+        means = ((mean_row("mean", drop, method, rows), rows) for (drop, method), rows in groups.items())
+        return tuple(replace(mean, energy_ratio=_average(rows, np.median)) for mean, rows in means)
 
     def to_json(self) -> str:
         rows = {"clips": [asdict(row) for row in self.rows], "means": [asdict(row) for row in self.means]}
@@ -50,7 +52,7 @@ class Report:
         return json.dumps({"protocol": self.protocol, "clips": clean, "means": means}, indent=1)
 
     def __str__(self) -> str:
-        """The text table: PSNR, SSIM and energy ratio by clip, then the means."""
+        """The text table: PSNR, SSIM and energy ratio by clip, then the means (median energy ratio)."""
         width = max([4, *(len(row.clip) for row in self.rows)])
         label = max(len(row.method) for row in self.rows)
         head = f"{'clip':{width}}  ×  {'method':{label}}   PSNR    SSIM   energy  frames  s/frame"
@@ -64,6 +66,10 @@ class Report:
 
 def mean_row(clip: str, drop: int, method: str, rows: Sequence[Row]) -> Row:
     psnr_, ssim_, seconds = (float(np.mean([getattr(r, n) for r in rows])) for n in ("psnr", "ssim", "seconds"))
-    ratios = [r.energy_ratio for r in rows if r.energy_ratio == r.energy_ratio]
-    ratio = float(np.mean(ratios)) if ratios else float("nan")
-    return Row(clip, drop, method, psnr_, ssim_, ratio, sum(r.frames for r in rows), seconds)
+    return Row(clip, drop, method, psnr_, ssim_, _average(rows, np.mean), sum(r.frames for r in rows), seconds)
+
+
+def _average(rows: Sequence[Row], average: Callable[[list[float]], np.floating]) -> float:
+    """Of the energy ratios, without those of pictures that have no high band to compare (NaN)."""
+    ratios = [row.energy_ratio for row in rows if row.energy_ratio == row.energy_ratio]
+    return float(average(ratios)) if ratios else float("nan")

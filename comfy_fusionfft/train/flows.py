@@ -42,11 +42,13 @@ def add_flows(
     max_mib: int = 40,
     batch: int = 4,
     reduce: int = 1,
+    device: torch.device | str = "cpu",
     report: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Estimate motion for every window of the packs and store it beside them -> bytes written.
 
-    reduce: 1, 2 or 4: look at pictures this much smaller, which costs the square of it less.
+    device: where ``flow`` wants its pictures. reduce: 1, 2 or 4: look at pictures this much smaller, which
+        costs the square of it less.
     """
     windows = read_index(packs_dir)
     number = {window: index for index, window in enumerate(windows)}
@@ -62,7 +64,7 @@ def add_flows(
         held, files = {}, files + 1
 
     for done, (window, stack) in enumerate(decode(packs_dir, windows)):
-        pictures = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
+        pictures = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2).float() / 255
         motion, trust = _window_flows(pictures, pairs(window.count, spans), flow, batch, reduce)
         size = motion.numel() * 2 + trust.numel()
         if held and sum(t.numel() * t.element_size() for t in held.values()) + size > max_mib * MIB - MIB // 4:

@@ -1,7 +1,7 @@
 """The training loop: a recipe, packs, a time budget -> half-precision weights and a state to go on from.
 
 In: a *recipe*, a module that knows its network, its stages and its losses (``families/<name>/recipe.py``):
-``net``, ``config``, ``family``, ``stages`` (each with a ``name``, a ``share`` of the whole and a peak
+``net``, ``family``, ``metadata()``, ``stages`` (each with a ``name``, a ``share`` of the whole and a peak
 learning ``rate``), ``learns(stage)``, ``forward(batch, stage) -> (loss, terms)`` and
 ``predict(img0, img1, t, stage) -> (picture, flow)``; and a folder of packs.
 
@@ -87,6 +87,7 @@ def train(
     average: float = 0.999,
     decay: float = 1e-4,
     clip: float = 1.0,
+    grow: int = 1,
     resume: bool = True,
     stages: tuple[str, ...] | None = None,
     report: Callable[[str], None] = logger.info,
@@ -95,6 +96,7 @@ def train(
 
     device: ``cpu`` keeps Accelerate off a GPU; None takes what there is. precision: ``no`` or ``bf16``;
     None takes bf16 wherever the device computes it. average: decay of the weights' running average.
+    grow: multiplies the recipe's batches, which are meant for a CPU; a data-centre GPU is idle below 8 or so.
     resume: go on from ``out/state`` if it is there. stages: only these, shares rescaled.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -147,7 +149,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = stage.rate * schedule(part)
             start = time.monotonic()
-            batch = sampler.draw(draw_of(stage))
+            batch = sampler.draw(draw_of(stage, grow))
             model.train()
             for p in weights.values():
                 p.grad = None
@@ -161,11 +163,12 @@ def train(
                 momentum = min(average, (1 + progress.step) / (10 + progress.step))
                 torch._foreach_lerp_(list(averaged.values()), list(weights.values()), 1 - momentum)
             progress.step += 1
-            progress.samples += stage.batch * accelerator.num_processes
+            drawn = stage.batch * grow * accelerator.num_processes
+            progress.samples += drawn
             progress.seconds += _agree(accelerator, time.monotonic() - start)
             recent.append(terms)
             if time.monotonic() - clock > LOG_SECONDS or progress.step == 1:
-                rate = stage.batch * accelerator.num_processes * (progress.step - shown) / (time.monotonic() - clock)
+                rate = drawn * (progress.step - shown) / (time.monotonic() - clock)
                 shown, clock = progress.step, time.monotonic()
                 numbers = {name: float(torch.stack([t[name] for t in recent]).mean()) for name in terms} | {
                     "gradient": float(norm),
@@ -213,8 +216,8 @@ def schedule(part: float, warmup: float = 0.02, floor: float = 0.003) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (part - warmup) / (1 - warmup)))
 
 
-def draw_of(stage) -> Draw:
-    return Draw(stage.batch, stage.crop, stage.shrinks, stage.synthetic, stage.motion)
+def draw_of(stage, grow: int = 1) -> Draw:
+    return Draw(stage.batch * grow, stage.crop, stage.shrinks, stage.synthetic, stage.motion)
 
 
 @contextmanager
@@ -245,9 +248,6 @@ def _validate(recipe, stage, averaged, weights, kept, out, progress, accelerator
 
 def _write(recipe, averaged, out, progress, device, packs_dir) -> None:
     """The weights people use: averaged, half precision, with where they come from."""
-    from ..families import rife
-
-    describe = {"rife": rife.FAMILY.describe}.get(recipe.family, lambda config: {})
     metadata = {
         "family": recipe.family,
         "data": f"packs {packs_dir.name}, {len(json.loads((packs_dir / 'packs.json').read_text())['windows'])} windows",
@@ -257,7 +257,7 @@ def _write(recipe, averaged, out, progress, device, packs_dir) -> None:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "recipe": json.dumps([stage.name for stage in recipe.stages]),
         "validation": json.dumps(progress.history[-1]),
-    } | describe(recipe.config)
+    } | recipe.metadata()
     state = {name: p.half().contiguous() for name, p in averaged.items()}
     path = out / f"{recipe.family}.safetensors"
     save_file(state, path.with_suffix(".part"), metadata=metadata)

@@ -64,7 +64,7 @@ def _origin(size: int, ahead: Tensor, bend: Tensor, shift: Tensor) -> Tensor:
     """Where the points seen ``ahead`` of t were at t: the inverse of x ↦ x + ahead·(A·x + b)."""
     matrix = torch.eye(2, device=bend.device) + ahead * bend
     moved = _coordinates(size, bend.device) - (ahead * shift[:, None])[:, None]
-    return torch.einsum("nij,nyxj->nyxi", torch.linalg.inv(matrix), moved)
+    return torch.einsum("nij,nyxj->nyxi", torch.linalg.inv_ex(matrix)[0], moved)  # unlike inv, waits for no device
 
 
 def _look_up(texture: Tensor, place: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 The clock is the file's: pts · time base as a Fraction, the first frame's time kept, variable rates
 kept. A picture without a timestamp follows its predecessor at the header's rate. One that is not
 later than its predecessor is put half a frame after it: order and count stay, and because
-half steps are slower than the clip, its own clock catches up. Display rotation is applied.
+half steps are slower than the clip, its own clock catches up. A steady clock that the container
+rounded to milliseconds is made steady again. Display rotation is applied.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .picture import Converter, Layout
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: raw streams, whose pts are guesses of the parser
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: the cover of a song is not a video
+_COARSE_TICK = Fraction(1, 1000)
 _RANGES = {1: "limited", 2: "full"}
 
 
@@ -174,18 +176,29 @@ class _Clock:
 
     def __init__(self, rate: Fraction | None, *, trusted: bool) -> None:
         self._interval = 1 / (rate or DEFAULT_IMAGE_RATE)
+        self._steady = rate is not None
         self._trusted = trusted
+        self._first: Fraction | None = None
         self._last: Fraction | None = None
 
     def __call__(self, pts: int | None, time_base: Fraction | None) -> Fraction:
         if pts is None or not time_base or not self._trusted:
             now = Fraction(0) if self._last is None else self._last + self._interval
         else:
-            now = pts * time_base
+            now = self._even(pts * time_base, time_base)
             if self._last is not None and now <= self._last:
                 now = self._last + self._interval / 2
         self._last = now
         return now
+
+    def _even(self, now: Fraction, time_base: Fraction) -> Fraction:
+        """Undo the rounding of an even clock to Matroska's milliseconds; leave every other time alone."""
+        if self._first is None:
+            self._first = now
+        if not self._steady or time_base < _COARSE_TICK:
+            return now
+        exact = self._first + round((now - self._first) / self._interval) * self._interval
+        return exact if abs(exact - now) <= time_base else now
 
 
 class _Turn:

@@ -101,8 +101,8 @@ def test_state_comes_in_small_files(tmp_path):
 def test_schedule_and_stages():
     assert schedule(0) < schedule(0.02) == 1 > schedule(0.5) > schedule(1) > 0
     assert stage_at(STAGES, 0.3)[0].name == "coarse"
-    assert stage_at(STAGES, 0.7) == (STAGES[1], pytest.approx(0.4))
-    assert stage_at(STAGES, 1.0) == (STAGES[2], 1.0)
+    assert stage_at(STAGES, 0.7) == (STAGES[1], pytest.approx(0.5))
+    assert stage_at(STAGES, 1.0) == (STAGES[2], pytest.approx(1.0))
     assert stage_at(STAGES[1:2], 0.25) == (STAGES[1], 0.25)
 
 

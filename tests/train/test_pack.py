@@ -3,6 +3,7 @@ import json
 from fractions import Fraction
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -115,6 +116,20 @@ def test_stored_flows(tmp_path):
     assert torch.equal(flow[:, 0, 0], torch.full((7, 16, 24), -4.0).half())
     assert trust.shape == (7, 2, 16, 24) and trust.min() == 255
     assert all(path.stat().st_size <= pack.MIB for path in tmp_path.glob("flows-*"))
+
+
+def test_a_clip_of_pictures_becomes_a_pack_with_motion(tmp_path):
+    folder = tmp_path / "clips" / "pan"
+    folder.mkdir(parents=True)
+    for number, picture in enumerate(pan(12, 64, 96, 4)):
+        cv2.imwrite(str(folder / f"{number:03d}.png"), np.ascontiguousarray(picture[..., ::-1]))
+    (window,) = pack.pack(folder.parent, tmp_path / "packs", height=64, frames=9)
+    assert window.clip == "pan" and window.motion == pytest.approx(4, abs=0.5)
+    for reduce, tolerance in ((1, 1), (2, 2)):
+        flows.add_flows(tmp_path / "packs", flows.dis_bidirectional, reduce=reduce)
+        ((_, spans, flow, _),) = flows.load_flows(tmp_path / "packs")
+        far = flows.pairs(9, spans).index((0, 4))
+        assert float(flow[far, 0, 0].median()) == pytest.approx(-16, abs=tolerance)
 
 
 def test_dis_finds_a_pan():

@@ -195,3 +195,11 @@ def test_sound_alone_is_not_a_clip(tmp_path):
                 output.mux(packet)
     with pytest.raises(MediaError, match="has no video stream"):
         open_clip(tmp_path / "c.m4a")
+
+
+def test_an_even_clock_rounded_to_milliseconds_is_made_even_again(tmp_path):
+    rate = Fraction(24000, 1001)
+    source = encode(tmp_path / "a.mp4", [yuv((100 + k, 128, 128)) for k in range(30)], "yuv420p", "libx264")
+    clip = open_clip(source)
+    written = write_clip(tmp_path / "b.mkv", clip, like=clip.info, rate=rate)
+    assert [frame.seconds for frame in open_clip(written.path)] == [k / rate for k in range(30)]

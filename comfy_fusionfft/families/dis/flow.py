@@ -1,12 +1,20 @@
 """DIS optical flow as a source of motion: no weights, no GPU, every size of picture.
 
-Flow is searched between the two source pictures both ways and scaled by time. Written for a point x of the
-picture at t: flow to the left is t·F₁₀(x), to the right (1 - t)·F₀₁(x), as though the motion found at x in
-the right and in the left picture were the motion at x in between. Carrying each motion along itself to t
-first (projection) was tried and moved the result by less than its cost.
+Flow is searched between the two source pictures, both ways. ``ops.intermediate`` carries it to the instants
+between them and makes the mask: motion that is not the same forth and back gives way to motion that is, and
+where only one picture reaches, that picture is taken.
 
-The mask prefers the side whose view lies inside the picture: at the edges of a moving camera only one does.
-Forward-backward consistency enters softly: a hard check loses more grain and detail than it removes ghosts.
+Mean PSNR on 20 real clips at a longer side of 720 px, every 2nd / 4th frame kept, two instants of each:
+
+    preset medium, scaled by time, a view outside the picture weighs nothing      32.68  28.99
+    the same, flow median-filtered (5x5)                                          32.69  28.99
+    the same, found again between the two warped pictures and added (fast)        32.62  28.93
+    the same, views whose flow is inconsistent weigh less (best of four forms)    32.67  28.98
+    preset medium, carried to the instant, mask from coverage: this module        32.75  29.03
+
+With all six instants and no mask at all, preset fast gives 32.24 / 28.53 and medium 32.60 / 28.79; a finer
+last level, smaller steps between patches and more refinement moved medium by at most 0.1 dB, for up to
+four times the time.
 
 "Fast Optical Flow using Dense Inverse Search", Kroeger et al., ECCV 2016.
 """
@@ -22,13 +30,10 @@ from torch import Tensor
 
 from ...contract import Flow
 from ...errors import InputError
+from ...ops.intermediate import intermediate_flow
 
 SMALLEST_SIDE = 48
 """Below this OpenCV's choice of pyramid levels fails, or crashes: such pictures are extended first."""
-OUTSIDE_PX = 0.5
-"""A view this far beyond the picture's edge weighs 1/e of one inside."""
-LEAST_WEIGHT = 1e-4
-"""Where neither view is any good, this keeps the mask at the plain time weighting."""
 
 
 class DISFlow:
@@ -79,12 +84,7 @@ class DISFlow:
             torch.from_numpy(self._resized(self.search(*pair), size)).permute(2, 0, 1)[None].to(left.device)
             for pair in ((grey_left, grey_right), (grey_right, grey_left))
         )
-        t = times.to(device=left.device, dtype=torch.float32).view(-1, 1, 1, 1)
-        to_left, to_right = t * backward, (1 - t) * forward
-        seen_left = (1 - t) * inside(to_left)
-        seen_right = t * inside(to_right)
-        mask = torch.log(seen_left + LEAST_WEIGHT * (1 - t)) - torch.log(seen_right + LEAST_WEIGHT * t)
-        return Flow(torch.cat((to_left, to_right), dim=1), mask)
+        return intermediate_flow(forward, backward, times.to(left.device))
 
     def search(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Motion from each pixel of ``source (H, W)`` uint8 to ``target``, ``(H, W, 2)`` float32 pixels."""
@@ -101,12 +101,3 @@ class DISFlow:
             return flow
         stretch = np.float32((width / flow.shape[1], height / flow.shape[0]))
         return cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * stretch
-
-
-def inside(flow: Tensor) -> Tensor:
-    """``(B, 2, H, W)`` flow -> ``(B, 1, H, W)``: 1 where it points into the picture, falling to 0 outside."""
-    height, width = flow.shape[-2:]
-    x = flow[:, 0] + torch.arange(width, device=flow.device)
-    y = flow[:, 1] + torch.arange(height, device=flow.device)[:, None]
-    beyond = torch.stack((-x, x - (width - 1), -y, y - (height - 1)), dim=1).amax(1, keepdim=True).clamp_min(0)
-    return torch.exp(-beyond / OUTSIDE_PX)

@@ -17,6 +17,7 @@ its own update, and no gradient has to cross a warp.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,8 @@ from torch import Tensor, nn
 
 from ...contract import Flow
 from ...ops.warp import backward_warp
-from .config import RIFEConfig
-from .net import Encoder, IFNet, Pair, State, blend
+from .config import RIFEConfig, describe
+from .net import Block, Encoder, IFNet, Pair, blend
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,45 @@ class Stage:
 
 
 STAGES = (
-    Stage("coarse", 0.55, (0, 3), 4.0, False, 96, (1.0, 1.5, 2.0, 3.0), 32, 0.25, 32.0, 1e-3, picture=2.0),
-    Stage("fine", 0.3, (3, 5), 1.0, True, 192, (1.0, 1.5), 8, 0.125, 16.0, 6e-4, picture=20.0),
-    Stage("whole", 0.15, (0, 5), 1.0, True, 256, (1.0, 1.25), 8, 0.125, 32.0, 2e-4, picture=20.0),
+    Stage("coarse", 0.55, (0, 3), 4.0, False, 96, (1.0, 1.5, 2.0, 3.0), 32, 0.25, 20.0, 1.5e-3, picture=2.0),
+    Stage("fine", 0.3, (3, 5), 1.0, True, 192, (1.0, 1.5), 8, 0.125, 16.0, 8e-4, picture=20.0),
+    Stage("whole", 0.15, (0, 5), 1.0, True, 256, (1.0, 1.25), 8, 0.125, 32.0, 3e-4, picture=20.0),
 )
+
+
+@torch.no_grad()
+def start_with_derivatives(block: Block, encodings: int) -> None:
+    """Begin a block with what motion is made of: derivatives of the frames in space and in time.
+
+    Under the usual start every filter sees the brightness both frames share, a hundred times what
+    distinguishes them, and the network stays at "nothing moves" for thousands of steps. Here filters on the
+    frames have no mean; one half takes the difference of the frames, amplified, the other their sum.
+    The first ``encodings`` planes after the frames begin without weight, for blocks that at first do without.
+    """
+    first, second = block.conv0[0][0], block.conv0[1][0]
+    for conv in (first, second, *(layer.conv for layer in block.convblock if hasattr(layer, "conv"))):
+        nn.init.kaiming_normal_(conv.weight, a=0.2)
+        nn.init.zeros_(conv.bias)
+    for layer in block.convblock:
+        if hasattr(layer, "conv"):
+            layer.conv.weight.mul_(0.3)  # eight of them add up
+    left = first.weight[:, :3]
+    left -= left.mean((2, 3), keepdim=True)
+    half = len(left) // 2
+    left[:half] *= 6
+    left[half:] *= 2
+    first.weight[:, :3], first.weight[:, 3:6] = left, torch.cat([-left[:half], left[half:]])
+    first.weight[:, 6 : 6 + encodings] = 0
+
+
+class Level(NamedTuple):
+    """What a block leaves behind. Small planes have its own grid, ``(B, ·, H/s, W/s)``, and gradients."""
+
+    flow: Tensor  # small (B, 4, H/s, W/s): all motion so far, pixels of the full grid
+    mask: Tensor  # small (B, 1, H/s, W/s)
+    carried: Tensor | None  # small (B, carried_planes, H/s, W/s)
+    whole: Tensor  # (B, 4, H, W): the flow again, cut from the graph
+    warped: Pair | None  # the frames, and encodings if there are, warped by ``whole``; None after the last block
 
 
 class RIFERecipe(nn.Module):
@@ -71,6 +107,13 @@ class RIFERecipe(nn.Module):
         self.config = config or RIFEConfig(version="fusionfft-0")
         self.stages = stages
         self.net = IFNet(self.config)
+        deaf = {index for stage in stages if not stage.encoder for index in range(*stage.trained)}
+        for index, block in enumerate(self.net.blocks):
+            start_with_derivatives(block, 2 * self.config.head_planes if index in deaf else 0)
+
+    def metadata(self) -> dict[str, str]:
+        """What a weights file must say beside its shapes."""
+        return describe(self.config)
 
     def learns(self, stage: Stage) -> list[nn.Module]:
         """The modules whose parameters a stage changes."""
@@ -78,32 +121,25 @@ class RIFERecipe(nn.Module):
 
     def forward(self, batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
         """-> loss, and its terms without gradients."""
-        levels, trained = self._levels(batch, stage)
-        flow_terms, picture_terms = [], []
-        for number, (state, warped) in enumerate(zip(levels, trained, strict=True)):
-            last = number == len(levels) - 1
-            flow_terms.append(flow_loss(state.flow, batch.flow, batch.trust))
-            if warped is None:
-                warped = _warp(Pair(batch.img0, batch.img1), state.flow)
-            made = torch.lerp(warped.right[:, :3], warped.left[:, :3], state.mask.sigmoid())
-            picture_terms.append(picture_loss(made, batch.gt) * (1.0 if last else 0.3))
-        flow, picture = torch.stack(flow_terms).mean(), torch.stack(picture_terms).sum()
+        *before, last = self.levels(batch.img0, batch.img1, batch.t, stage)[stage.trained[0] :]
+        flow = [flow_loss(level.flow, *_at(level, batch.flow, batch.trust)) for level in (*before, last)]
+        # Before the last block only the mask answers for the picture, the flow has its own loss.
+        picture = [
+            0.3 * picture_loss(_mix(Pair(*_at(level, *(w[:, :3] for w in level.warped))), level.mask), small)
+            for level in before
+            for small in _at(level, batch.gt)
+        ]
+        flow_here, mask = (_resize(planes, batch.gt.shape[-2:]) for planes in (last.flow, last.mask))
+        made = _mix(_warp(Pair(batch.img0, batch.img1), flow_here), mask)
+        picture.append(picture_loss(made, batch.gt))
+        flow, picture = torch.stack(flow).mean(), torch.stack(picture).sum()
         loss = stage.flow * flow + stage.picture * picture
         with torch.no_grad():
-            trusted = batch.trust.sum().clamp(min=1)
-            miss, motion = (
-                ((f.unflatten(1, (2, 2)).square().sum(2).sqrt() * batch.trust).sum() / trusted)
-                for f in (levels[-1].flow - batch.flow, batch.flow)
-            )
-            terms = {
-                "loss": loss.detach(),
-                "flow": flow.detach(),
-                "picture": picture.detach(),
-                "motion_px": motion,
-                "miss_px": miss,
-                "psnr": -10 * (made - batch.gt).square().mean((1, 2, 3)).clamp(min=1e-8).log10().mean(),
-            }
-        return loss, terms
+            motion, miss = (_mean_length(f, batch.trust) for f in (batch.flow, last.whole - batch.flow))
+            error = (made - batch.gt).square().mean((1, 2, 3))
+        psnr = -10 * error.clamp(min=1e-8).log10().mean()
+        terms = {"loss": loss, "flow": flow, "picture": picture, "motion_px": motion, "miss_px": miss, "psnr": psnr}
+        return loss, {name: term.detach() for name, term in terms.items()}
 
     @torch.no_grad()
     def predict(self, img0: Tensor, img1: Tensor, t: Tensor, stage: Stage) -> tuple[Tensor, Flow]:
@@ -116,46 +152,70 @@ class RIFERecipe(nn.Module):
         modulus = self.config.modulus
         pad = (0, -width % modulus, 0, -height % modulus)
         left, right = (F.pad(image, pad, mode="replicate") for image in (img0, img1))
-        small = [F.avg_pool2d(image, int(stage.scale)) for image in (left, right)]
-        *_, (state, _) = self._chain(Pair(*small), t.view(-1, 1, 1, 1), stage)
-        flow = F.interpolate(state.flow, left.shape[-2:], mode="bilinear") * stage.scale
-        mask = F.interpolate(state.mask, left.shape[-2:], mode="bilinear")
+        small = (F.avg_pool2d(image, int(stage.scale)) for image in (left, right))
+        last = self.levels(*small, t, stage)[-1]
+        flow, mask = (_resize(planes, left.shape[-2:]) for planes in (last.whole * stage.scale, last.mask))
         flow = Flow(flow[..., :height, :width], mask[..., :height, :width])
         return blend(img0, img1, flow), flow
 
-    def _levels(self, batch, stage: Stage) -> tuple[list[State], list[Pair | None]]:
-        """States of the trained blocks; frames warped by each, where the next block needed them anyway."""
-        images = Pair(batch.img0, batch.img1)
-        states, warps = zip(*self._chain(images, batch.t.view(-1, 1, 1, 1), stage), strict=True)
-        first = stage.trained[0]
-        return list(states[first:]), list(warps[first:])
-
-    def _chain(self, images: Pair, times: Tensor, stage: Stage):
-        """-> (state after block i, frames warped by it or None) for the blocks up to the last trained one."""
+    def levels(self, img0: Tensor, img1: Tensor, t: Tensor, stage: Stage) -> list[Level]:
+        """The chain as the network runs it, up to the last block that ``stage`` trains."""
         first, end = stage.trained
-        with torch.set_grad_enabled(torch.is_grad_enabled() and stage.encoder):
-            pair = Pair(*(self._encoded(image, stage.encoder) for image in images))
-        state = warped = None
+        learning = torch.is_grad_enabled()
+        pair = Pair(img0, img1)
+        if stage.encoder and isinstance(self.net.encode, Encoder):
+            pair = Pair(*(torch.cat([image, self.net.encode(image).float()], dim=1) for image in pair))
+        levels: list[Level] = []
         for index in range(end):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and index >= first):
+            with torch.set_grad_enabled(learning and index >= first):
                 s = self.config.scales[index] / stage.scale
-                block = self.net.blocks[index]
-                if state is None:
-                    state = block(pair, times, None, s)
-                else:
-                    cut = State(state.flow.detach(), state.mask.detach(), state.carried)
-                    update = block(warped, times, cut, s)
-                    mask = cut.mask + update.mask if self.config.accumulates_mask else update.mask
-                    state = State(cut.flow + update.flow, mask, update.carried)
-                # The loss on the last block's blend must reach the flow, so the caller warps anew there.
-                warped = _warp(pair, state.flow.detach()) if index + 1 < end else None
-            yield state, warped
+                before = levels[-1] if levels else None
+                levels.append(self._level(index, pair, t.view(-1, 1, 1, 1), before, s, index + 1 == end))
+        return levels
 
-    def _encoded(self, image: Tensor, encode: bool) -> Tensor:
-        if not isinstance(self.net.encode, Encoder):
-            return image
-        blank = image.new_zeros(1, 1, 1, 1).expand(len(image), self.config.head_planes, *image.shape[-2:])
-        return torch.cat([image, self.net.encode(image).float() if encode else blank], dim=1)
+    def _level(self, index: int, pair: Pair, times: Tensor, before: Level | None, s: float, last: bool) -> Level:
+        """One block, without enlarging what it puts out more than needed.
+
+        Planes handed on go straight from one grid to the next: enlarging them to the full one in between,
+        as inference does, comes to the same, at many times the memory traffic.
+        """
+        block, size = self.net.blocks[index], pair.left.shape[-2:]
+        grid = [int(side / s) for side in size]
+        left, right = (_resize(planes, grid) for planes in (before.warped if before else pair))
+        blank = left.new_zeros(len(left), self.config.head_planes if left.shape[1] == 3 else 0, *grid)
+        pieces = [left[:, :3], right[:, :3], left[:, 3:], blank, right[:, 3:], blank, times.expand(-1, 1, *grid)]
+        if before is not None:
+            handed = [before.mask.detach(), *([] if before.carried is None else [before.carried])]
+            start = _resize(before.whole, grid)
+            pieces += [*(_resize(planes, grid) for planes in handed), start / s]
+        stack = torch.cat(pieces, dim=1).to(memory_format=torch.channels_last)
+        y = block.lastconv(block.convblock(block.conv0(stack)))
+        y = y.float()
+        # Without the shuffle, a block's output has half the resolution of its input.
+        grow = s * grid[0] / y.shape[-2]
+        flow, mask, carried = y[:, :4] * grow, y[:, 4:5], y[:, 5 : 5 + block.carried_planes]
+        with torch.no_grad():
+            whole = _resize(flow, size) if before is None else before.whole + _resize(flow, size)
+        if before is not None:
+            flow = flow + _resize(start, y.shape[-2:])
+            mask = mask + _resize(before.mask.detach(), y.shape[-2:]) if self.config.accumulates_mask else mask
+        warped = None if last else _warp(pair, whole)
+        return Level(flow, mask, carried if block.carried_planes else None, whole, warped)
+
+
+def _at(level: Level, *planes: Tensor) -> list[Tensor]:
+    """Full planes averaged over the cells of a level's grid."""
+    cell = planes[0].shape[-1] // level.flow.shape[-1]
+    return [F.avg_pool2d(p, cell) if cell > 1 else p for p in planes]
+
+
+def _mix(pair: Pair, mask: Tensor) -> Tensor:
+    return torch.lerp(pair.right, pair.left, mask.sigmoid())
+
+
+def _mean_length(flow: Tensor, trust: Tensor) -> Tensor:
+    length = flow.unflatten(1, (2, 2)).square().sum(2).sqrt()
+    return (length * trust).sum() / trust.sum().clamp(min=1)
 
 
 def flow_loss(flow: Tensor, target: Tensor, trust: Tensor) -> Tensor:
@@ -166,7 +226,7 @@ def flow_loss(flow: Tensor, target: Tensor, trust: Tensor) -> Tensor:
     """
     miss = (flow - target).unflatten(1, (2, 2)).square().sum(2)
     length = target.unflatten(1, (2, 2)).square().sum(2).sqrt()
-    weight = (trust + 0.02) / (1 + 0.15 * length)
+    weight = (trust + 0.02) / (0.5 + 0.2 * length)
     known = (trust.flatten(1).sum(1) > 0).view(-1, 1, 1, 1)
     return (known * weight * ((miss + 0.01).sqrt() - 0.1)).mean()
 
@@ -184,3 +244,9 @@ def picture_loss(made: Tensor, truth: Tensor, octaves: int = 3) -> Tensor:
 
 def _warp(pair: Pair, flow: Tensor) -> Pair:
     return Pair(backward_warp(pair.left, flow[:, :2]), backward_warp(pair.right, flow[:, 2:]))
+
+
+def _resize(planes: Tensor, size) -> Tensor:
+    if planes.shape[-2:] == tuple(size):
+        return planes
+    return F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,89 @@
+"""What several commands share: options, defaults, progress, Ctrl-C, and the one voice on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def flow_options(parser: argparse.ArgumentParser, default: dict[str, Any]) -> None:
+    parser.add_argument(
+        "--scale", type=float, default=default["scale"], help="picture size flow is searched on: 0.25 … 4"
+    )
+    parser.add_argument("--uhd", action="store_true", help="for 4K and large motion: scale 1 becomes 0.5")
+    parser.add_argument(
+        "--ensemble", action="store_true", help="RIFE 4.0-4.20, 4.24: average both directions, twice the time"
+    )
+
+
+def device_options(parser: argparse.ArgumentParser) -> None:
+    from ..host import PlainHost
+
+    default = defaults(PlainHost)
+    parser.add_argument("--device", default=default["device"], help="auto, cuda, cuda:1, xpu, mps, cpu (default: auto)")
+    parser.add_argument("--dtype", default=default["dtype"], help="auto, float32, float16, bfloat16 (default: auto)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Defaults live in the library's signatures alone."""
+    return {name: p.default for name, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
+
+
+@contextmanager
+def plain_host(options: argparse.Namespace, *, bar: bool = True) -> Iterator[Any]:
+    """A PlainHost with a progress bar, whose cancel switch is Ctrl-C."""
+    from ..host import PlainHost
+
+    with progress(options.quiet or not bar) as update:
+        host = PlainHost(options.device, options.dtype, on_progress=update)
+
+        def stop(number: int, frame: object) -> None:
+            host.cancel()
+            signal.signal(number, signal.default_int_handler)  # a second Ctrl-C stops at once
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield host
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def progress(quiet: bool, unit: str = "frame") -> Iterator[Callable[[int, int | None], None] | None]:
+    """tqdm's bar where tqdm is installed, nothing elsewhere or when quiet."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        quiet = True
+    if quiet:
+        yield None
+        return
+    with tqdm(unit=unit, dynamic_ncols=True, leave=False, mininterval=0.5) as bar:
+
+        def update(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield update
+
+
+def say(line: str) -> None:
+    print(f"fusionfft: {line}", file=sys.stderr)
+
+
+def integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 2,4") from None
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
