@@ -16,13 +16,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .checkpoints import find, load
 from .contract import FlowSource, Frame, Host, Model
-from .engine import run
+from .engine import IntervalFlow, find_flow, run
 from .errors import InputError
+from .families.fusionfft.fuse import NUM_ANCHORS, SPECTRAL_ALPHA, Fuse
+from .flow_files import StoredFlow
 from .host import PlainHost
 from .methods import DECAY, HISTORY, Blend, RecursiveBlend
+from .ops import spectral
+from .swap import swap_clip
 from .timeline import At, Multiply, Rate, Timing
 
 if TYPE_CHECKING:
@@ -32,9 +37,11 @@ DEFAULT_FLOW = "dis"
 """What ``flow="auto"`` means: the source that measured better on the development clips (README, table)."""
 EMBEDDED_RIFE = "rife-v0"
 """The file in ``weights/`` that ``flow="rife"`` means."""
+EMBEDDED_FUSION = "fusionfft-v1"
+"""The file in ``weights/`` that fusion uses."""
 DEFAULT_METHOD = "rife"
 """What ``method="auto"`` means."""
-METHODS = ("auto", "rife", "recursive")
+METHODS = ("auto", "fusion", "rife", "recursive")
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -66,8 +73,8 @@ def load_flow(
 ) -> FlowSource:
     """The flow source called ``flow``, placed on the host's device.
 
-    flow: ``auto``, ``dis`` (classical, no weights), ``rife`` (the embedded network), or a safetensors file
-        or the name of one in the searched folders.
+    flow: ``auto``, ``dis`` (classical, no weights), ``rife`` (the embedded network), a safetensors file or
+        the name of one in the searched folders, or a folder of flow that ``extract_flow`` made.
     scale: 0.25, 0.5, 1, 2 or 4; below 1 flow is searched on a smaller picture (large motion, 4K).
     uhd: scale 1 becomes 0.5.
     ensemble: run RIFE in both directions and average, for networks that have it.
@@ -76,11 +83,12 @@ def load_flow(
         raise InputError(f"scale {scale} is not one of {', '.join(f'{s:g}' for s in SCALES)}: choose the nearest")
     scale = 0.5 if uhd and scale == 1.0 else scale
     name = DEFAULT_FLOW if flow == "auto" else flow
+    if Path(name).is_dir():
+        return StoredFlow(name)
     if name == "dis":
         from .families.dis import DISFlow
 
         return DISFlow(scale=scale)
-    from .checkpoints import find, load
     from .families.rife import RIFEFlow
 
     loaded = load(find(EMBEDDED_RIFE if name == "rife" else name))
@@ -91,15 +99,54 @@ def load_flow(
     return RIFEFlow(host.place(loaded.module), scale=scale, ensemble=ensemble)
 
 
-def load_method(method: str, source: FlowSource, *, history: int = HISTORY, decay: float = DECAY) -> Model:
-    """The model called ``method`` on a flow source: ``rife`` (plain blend) or ``recursive`` (peeling)."""
+def load_method(
+    method: str,
+    source: FlowSource,
+    *,
+    host: Host,
+    history: int = HISTORY,
+    decay: float = DECAY,
+    fusion: str | Path = "auto",
+    num_anchors: int = NUM_ANCHORS,
+    anchor_flow: str = "chained",
+    spectral_alpha: float = SPECTRAL_ALPHA,
+    spectral_lo: float = spectral.LO,
+    spectral_hi: float = spectral.HI,
+    spectral_prior: str = "neighbours",
+    tile: int | None = None,
+) -> Model:
+    """The model called ``method`` on a flow source.
+
+    method: ``fusion`` (several frame pairs fused per pixel), ``rife`` (plain blend of the nearest pair) or
+        ``recursive`` (peeling; history, decay: methods.RecursiveBlend).
+    fusion: weights, ``auto`` for the embedded ones, ``none`` for bent motion without a network.
+    num_anchors, anchor_flow, spectral_alpha, spectral_lo, spectral_hi, spectral_prior, tile: of
+        families.fusionfft.Fuse.
+    """
     if method not in METHODS:
         raise InputError(f"method {method!r} is not known: use {', '.join(METHODS)}")
-    if (DEFAULT_METHOD if method == "auto" else method) == "recursive":
+    method = DEFAULT_METHOD if method == "auto" else method
+    if method == "rife":
+        return Blend(source)
+    if method == "recursive":
         if history < 1:
             raise InputError(f"history {history} is below 1: 1 peels without memory, {HISTORY} is the default")
         return RecursiveBlend(source, history=history, decay=decay)
-    return Blend(source)
+    net = None
+    if fusion != "none":
+        loaded = load(find(EMBEDDED_FUSION if fusion == "auto" else fusion, kind="fusion"))
+        net = host.place(loaded.module)
+    return Fuse(
+        net,
+        source,
+        num_anchors=num_anchors,
+        anchor_flow=anchor_flow,
+        spectral_alpha=spectral_alpha,
+        spectral_lo=spectral_lo,
+        spectral_hi=spectral_hi,
+        spectral_prior=spectral_prior,
+        tile=tile,
+    )
 
 
 def interpolate(
@@ -113,18 +160,16 @@ def interpolate(
     scale: float = 1.0,
     uhd: bool = False,
     ensemble: bool = False,
-    history: int = HISTORY,
-    decay: float = DECAY,
     host: Host | None = None,
     total: int | None = None,
+    **method_settings: Any,
 ) -> Iterator[Frame]:
     """Frames in, smoother frames out; originals that fall on an output instant pass untouched.
 
     multi: whole-number multiplier, N - 1 new frames per pair (default 2). fps: output rate instead.
     times: explicit positions in source frames instead.
-    method: ``rife`` or ``recursive`` (``auto``: the better one). flow, scale, uhd, ensemble: see load_flow;
-        a ready FlowSource is accepted as well.
-    history, decay: of the recursive method (methods.RecursiveBlend).
+    method: ``fusion``, ``rife`` or ``recursive`` (``auto``: the best one); method_settings: see load_method.
+    flow, scale, uhd, ensemble: see load_flow; a ready FlowSource is accepted as well.
     host: device, precision, progress and cancel; a PlainHost when not given.
     total: expected number of output frames, for progress only.
 
@@ -135,7 +180,64 @@ def interpolate(
     source = (
         load_flow(flow, host=host, scale=scale, uhd=uhd, ensemble=ensemble) if isinstance(flow, (str, Path)) else flow
     )
-    return run(frames, load_method(method, source, history=history, decay=decay), timing, host, total=total)
+    return run(frames, load_method(method, source, host=host, **method_settings), timing, host, total=total)
+
+
+def extract_flow(
+    frames: Iterable[Frame],
+    *,
+    multi: int | None = None,
+    fps: Fraction | float | str | None = None,
+    flow: str | Path | FlowSource = "auto",
+    scale: float = 1.0,
+    uhd: bool = False,
+    ensemble: bool = False,
+    host: Host | None = None,
+) -> Iterator[IntervalFlow]:
+    """The first block alone: motion for the instants of a multiplier or rate, one interval at a time.
+
+    ``flow_files.write_flow`` stores it; ``interpolate(…, flow=FOLDER)`` then uses it.
+    """
+    host = host or PlainHost()
+    source = (
+        load_flow(flow, host=host, scale=scale, uhd=uhd, ensemble=ensemble) if isinstance(flow, (str, Path)) else flow
+    )
+    return find_flow(frames, source, timing_for(multi, fps), host)
+
+
+def fuse(
+    frames: Iterable[Frame],
+    flow: str | Path,
+    *,
+    multi: int | None = None,
+    fps: Fraction | float | str | None = None,
+    host: Host | None = None,
+    **method_settings: Any,
+) -> Iterator[Frame]:
+    """The second block alone: fusion along flow stored by ``extract_flow`` for the same clip and instants."""
+    return interpolate(
+        frames, multi=multi, fps=fps, method="fusion", flow=StoredFlow(flow), host=host, **method_settings
+    )
+
+
+def spectral_swap(
+    frames: Iterable[Frame],
+    prior: Iterable[Frame],
+    *,
+    alpha: float = SPECTRAL_ALPHA,
+    lo: float = spectral.LO,
+    hi: float = spectral.HI,
+    soft: bool = True,
+    clamp_gain: bool = True,
+    host: Host | None = None,
+) -> Iterator[Frame]:
+    """The third block alone: lend ``frames`` the fine detail's strength of ``prior``.
+
+    prior: any clip on the same clock, such as the source of an interpolated one. Its two frames around a
+        picture's time are mixed by time; a picture shown at the very time of a prior frame passes untouched.
+    alpha: 0..1. lo, hi, soft, clamp_gain: see ops.spectral.delta.
+    """
+    return swap_clip(frames, prior, host or PlainHost(), alpha, lo=lo, hi=hi, soft=soft, clamp_gain=clamp_gain)
 
 
 def interpolate_file(

@@ -79,8 +79,11 @@ class FlowSource(Protocol):
     modulus: int
     padding: Literal["zeros", "replicate"]
 
-    def features(self, image: Tensor) -> Any:
-        """``(1, 3, H, W)`` in 0..1 -> whatever is worth computing once per frame (None if nothing)."""
+    def features(self, image: Tensor, position: Position | None = None) -> Any:
+        """``(1, 3, H, W)`` in 0..1 -> whatever is worth computing once per frame (None if nothing).
+
+        position: the frame's place in the clip, for sources that look motion up instead of finding it.
+        """
 
     def flow(self, left: Tensor, right: Tensor, left_features: Any, right_features: Any, times: Tensor) -> Flow:
         """``(1, 3, H, W)`` twice and times ``(T,)`` in (0, 1) -> Flow for these T instants."""

@@ -102,7 +102,7 @@ def _flow(source: FlowSource, window: Window, left: int, right: int, times: tupl
     start, end = window.positions[left], window.positions[right]
     images = [window.images[i][:, :3].clamp(0, 1) for i in (left, right)]
     features: list[Any] = [
-        window.once("features", (position,), lambda image=image: source.features(image))
+        window.once("features", (position,), lambda image=image, position=position: source.features(image, position))
         for position, image in zip((start, end), images, strict=True)
     ]
     local = torch.tensor([float((t - start) / (end - start)) for t in times], device=images[0].device)

@@ -20,7 +20,7 @@ class Constant:
     def __init__(self, step, mask=0.0):
         self.step, self.mask, self.calls, self.encoded = step, mask, 0, 0
 
-    def features(self, image):
+    def features(self, image, position=None):
         self.encoded += 1
         return self.encoded
 

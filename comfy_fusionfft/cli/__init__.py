@@ -18,6 +18,9 @@ from .shared import say
 # command that was asked for is imported, so that --help and mistakes answer at once.
 COMMANDS = {
     "interpolate": ("clips", "make a clip smoother or slower"),
+    "flow": ("blocks", "find the motion of a clip: safetensors, or a video of it as colours"),
+    "fuse": ("blocks", "fuse a clip along stored flow"),
+    "spectral": ("blocks", "lend a clip the fine detail of another"),
     "evaluate": ("clips", "drop frames of real clips, make them again, compare with the truth"),
     "convert": ("weights", "turn a .pkl/.pth/.pt checkpoint into safetensors, executing nothing in it"),
     "weights": ("weights", "list, download and verify weights"),

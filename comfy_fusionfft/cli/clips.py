@@ -8,43 +8,61 @@ from fractions import Fraction
 from pathlib import Path
 
 from .. import api
+from ..errors import InputError
 from ..evaluate import evaluate
-from .shared import defaults, device_options, flow_options, integers, plain_host, say, words
+from .shared import (
+    defaults,
+    device_options,
+    flow_options,
+    fusion_options,
+    fusion_settings,
+    integers,
+    output_options,
+    pace_options,
+    plain_host,
+    say,
+    words,
+)
 
 
 def add_interpolate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_interpolate)
-    default = defaults(api.interpolate)
-    parser.add_argument("input", metavar="IN", help="video file, image folder or single image")
-    parser.add_argument("output", metavar="OUT", help="video file; without a suffix a folder of 0000000.png …")
-    pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--multi", type=int, metavar="N", help="N-1 new frames between each pair (default: 2)")
-    pace.add_argument("--fps", metavar="R", help="output rate instead, such as 60 or 60000/1001")
+    default = defaults(api.load_method) | defaults(api.interpolate)
+    # --img, --output, --model, --recursive and --UHD are the spellings of the RIFE scripts people come from
+    parser.add_argument("input", metavar="IN", nargs="?", help="video file, image folder or single image")
+    parser.add_argument(
+        "output", metavar="OUT", nargs="?", help="video file; without a suffix a folder of 0000000.png …"
+    )
+    parser.add_argument("--img", "--video", dest="input_option", metavar="IN", help=argparse.SUPPRESS)
+    parser.add_argument("--output", dest="output_option", metavar="OUT", help=argparse.SUPPRESS)
+    pace = pace_options(parser)
     pace.add_argument("--times", metavar="T,…", type=_times, help="these instants only, in source frames: 0.5,3/4,7")
-    parser.add_argument("--flow", default=default["flow"], help="auto, dis, rife or a safetensors file (default: auto)")
+    parser.add_argument(
+        "--flow",
+        "--model",
+        default=default["flow"],
+        help="auto, dis, rife, a safetensors file, or a folder that `fusionfft flow` made (default: auto)",
+    )
     parser.add_argument("--method", default=default["method"], choices=api.METHODS, help="(default: auto)")
+    parser.add_argument("--recursive", dest="method", action="store_const", const="recursive", help=argparse.SUPPRESS)
     flow_options(parser, default)
+    fusion_options(parser)
     parser.add_argument("--history", type=int, default=default["history"], help="recursive: enclosing pairs averaged")
     parser.add_argument("--decay", type=float, default=default["decay"], help="recursive: weight exp(-decay) per level")
-    parser.add_argument("--rate", metavar="R", help="frame rate of an image folder (default: 24)")
-    parser.add_argument("--codec", help="h264, hevc, av1, vp9, prores, ffv1; for folders png, tiff, jpg, webp, exr")
-    parser.add_argument(
-        "--quality", type=int, help="the codec's own scale: CRF for h264, hevc, av1, vp9; 0-100 for jpg, webp"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace OUT if it exists, once the new one is complete"
-    )
+    output_options(parser)
     device_options(parser)
 
 
 def _interpolate(options: argparse.Namespace) -> int:
+    source, target = options.input or options.input_option, options.output or options.output_option
+    if not source or not target:
+        raise InputError("interpolate needs IN and OUT: fusionfft interpolate in.mp4 out.mp4")
     names = ("multi", "fps", "times", "flow", "method", "scale", "uhd", "ensemble", "history", "decay")
     names += ("rate", "codec", "quality", "overwrite")
+    settings = {name: getattr(options, name) for name in names} | fusion_settings(options)
     start = time.monotonic()
     with plain_host(options) as host:
-        written = api.interpolate_file(
-            options.input, options.output, host=host, **{name: getattr(options, name) for name in names}
-        )
+        written = api.interpolate_file(source, target, host=host, **settings)
     for note in written.notes:
         say(f"note: {note}")
     took = time.monotonic() - start

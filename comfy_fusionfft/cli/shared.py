@@ -15,9 +15,50 @@ def flow_options(parser: argparse.ArgumentParser, default: dict[str, Any]) -> No
     parser.add_argument(
         "--scale", type=float, default=default["scale"], help="picture size flow is searched on: 0.25 … 4"
     )
-    parser.add_argument("--uhd", action="store_true", help="for 4K and large motion: scale 1 becomes 0.5")
+    parser.add_argument("--uhd", "--UHD", action="store_true", help="for 4K and large motion: scale 1 becomes 0.5")
     parser.add_argument(
         "--ensemble", action="store_true", help="RIFE 4.0-4.20, 4.24: average both directions, twice the time"
+    )
+
+
+def pace_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--multi", type=int, metavar="N", help="N-1 new frames between each pair (default: 2)")
+    pace.add_argument("--fps", metavar="R", help="output rate instead, such as 60 or 60000/1001")
+    return pace
+
+
+def fusion_options(parser: argparse.ArgumentParser) -> None:
+    from ..api import load_method
+
+    default = defaults(load_method)
+    group = parser.add_argument_group("fusion")
+    group.add_argument("--fusion", default=default["fusion"], help="weights: auto, none (bent motion alone) or a file")
+    group.add_argument("--num-anchors", type=int, default=default["num_anchors"], help="frame pairs looked at, 1 to 5")
+    group.add_argument("--anchor-flow", default=default["anchor_flow"], choices=("chained", "nested"))
+    group.add_argument("--spectral-alpha", type=float, default=default["spectral_alpha"], help="grain lent, 0 to 1")
+    group.add_argument("--spectral-lo", type=float, default=default["spectral_lo"], help="band begins (cycles/px)")
+    group.add_argument("--spectral-hi", type=float, default=default["spectral_hi"], help="band is full (cycles/px)")
+    group.add_argument("--spectral-prior", default=default["spectral_prior"], choices=("neighbours", "warped"))
+    group.add_argument("--tile", type=int, default=default["tile"], help="side of the network's tiles, 0 = never")
+
+
+FUSION_SETTINGS = (
+    *("fusion", "num_anchors", "anchor_flow", "spectral_alpha"),
+    *("spectral_lo", "spectral_hi", "spectral_prior", "tile"),
+)
+
+
+def fusion_settings(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in FUSION_SETTINGS}
+
+
+def output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rate", metavar="R", help="frame rate of an image folder (default: 24)")
+    parser.add_argument("--codec", help="h264, hevc, av1, vp9, prores, ffv1; for folders png, tiff, jpg, webp, exr")
+    parser.add_argument("--quality", type=int, help="CRF for h264, hevc, av1, vp9; 1-100 for jpg, webp")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace OUT if it exists, once the new one is complete"
     )
 
 

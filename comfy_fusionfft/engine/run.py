@@ -32,7 +32,7 @@ def run(
     """
     store = Store(host.device, model.modulus, model.padding)
     fitted = Fitted(model, host)
-    source = _alike(frames)
+    source = alike(frames)
     newest = -1
     done = 0
 
@@ -110,7 +110,8 @@ def _between(instants: list[Instant], index: int) -> list[Position]:
     return sorted({instant.position for instant in instants if instant.position > index})
 
 
-def _alike(frames: Iterable[Frame]) -> Iterator[Frame]:
+def alike(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames as they come; InputError at the first whose shape or type differs from the clip's."""
     shape = dtype = None
     for number, frame in enumerate(frames):
         if shape is None:

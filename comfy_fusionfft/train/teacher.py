@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..contract import Flow
+from ..contract import Flow, Position
 from ..errors import CheckpointError, InputError
 from ..ops.intermediate import intermediate_flow
 from ..ops.pad import crop, pad_to
@@ -215,7 +215,7 @@ class TeacherFlow:
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
 
-    def features(self, image: Tensor) -> None:
+    def features(self, image: Tensor, position: Position | None = None) -> None:
         """Nothing is worth keeping: the network sees the two frames warped to each other at every level."""
 
     def flow(self, left: Tensor, right: Tensor, left_features: None, right_features: None, times: Tensor) -> Flow:

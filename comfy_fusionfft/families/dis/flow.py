@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...contract import Flow
+from ...contract import Flow, Position
 from ...errors import InputError
 from ...ops.intermediate import intermediate_flow
 
@@ -58,7 +58,7 @@ class DISFlow:
         self.scale = scale
         self._finder = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
 
-    def features(self, image: Tensor) -> np.ndarray:
+    def features(self, image: Tensor, position: Position | None = None) -> np.ndarray:
         """``(1, 3, H, W)`` in 0..1 -> grey ``(H·scale, W·scale)`` uint8, what the search works on."""
         weights = image.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
         grey = (image[0].float() * weights).sum(0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ...contract import Flow
+from ...contract import Flow, Position
 from ...errors import InputError
 from .net import IFNet
 
@@ -39,7 +39,7 @@ class RIFEFlow:
         self.ensemble = ensemble
 
     @torch.no_grad()
-    def features(self, image: Tensor) -> Tensor | None:
+    def features(self, image: Tensor, position: Position | None = None) -> Tensor | None:
         """``(1, 3, H, W)`` in 0..1 -> ``(1, h, H, W)`` in the network's dtype; None for 4.0-4.6."""
         return self.net.encode(image)
 
