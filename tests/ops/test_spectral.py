@@ -19,7 +19,7 @@ def blurred(image: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def high_energy(image: torch.Tensor, lo: float = spectral.LO) -> float:
+def high_energy(image: torch.Tensor, lo: float = 0.32) -> float:
     spectrum = torch.fft.rfft2(image.mean(1))
     return float(spectrum.abs().square()[..., spectral.radial_ramp(image.shape[-2:], lo, lo, soft=False) > 0].sum())
 

@@ -24,7 +24,7 @@ from .net import FusionNet, blend, warp_views
 from .trajectory import bend
 
 NUM_ANCHORS = 3
-SPECTRAL_ALPHA = 0.3
+SPECTRAL_ALPHA = 0.4
 TILE_ABOVE_PIXELS = 4 * 1024 * 1024
 TILE = 1024
 
@@ -174,8 +174,8 @@ class Fuse:
     def _flow(self, window: Window, start: int, end: int, times: list[Position]) -> Flow:
         images = [window.images[i][:, :3].clamp(0, 1) for i in (start, end)]
         features: list[Any] = [
-            window.once("features", (window.positions[i],), lambda image=image: self.source.features(image))
-            for i, image in zip((start, end), images, strict=True)
+            window.once("features", (at,), lambda image=image, at=at: self.source.features(image, at))
+            for at, image in zip((window.positions[start], window.positions[end]), images, strict=True)
         ]
         local = torch.tensor([float(t) for t in times], device=images[0].device)
         return self.source.flow(images[0], images[1], features[0], features[1], local)

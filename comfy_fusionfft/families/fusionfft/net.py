@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...ops.warp import backward_warp
+from ...ops.bicubic import bicubic_warp
 from .attention import PyramidCrossAttention
 from .blocks import (
     TIME_CODE,
@@ -255,7 +255,7 @@ def warp_views(frames: Tensor, motion: Tensor) -> Tensor:
     """Frames ``(B or 1, N, 2, C, H, W)`` along motion ``(B, N, 2, 2, H, W)`` -> ``(B, N, 2, C, H, W)``."""
     shape = motion.shape[:3]
     frames = frames.expand(shape[0], -1, -1, -1, -1, -1).flatten(0, 2)
-    return backward_warp(frames, motion.flatten(0, 2)).unflatten(0, shape)
+    return bicubic_warp(frames, motion.flatten(0, 2)).unflatten(0, shape)
 
 
 def blend(views: Tensor, mask: Tensor) -> Tensor:
