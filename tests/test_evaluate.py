@@ -11,6 +11,7 @@ from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.evaluate import evaluate
 from comfy_fusionfft.evaluate.baselines import average, dis_baseline, dis_motion
 from comfy_fusionfft.evaluate.intervals import intervals, reduced
+from comfy_fusionfft.evaluate.ours import parse_method
 from comfy_fusionfft.host import PlainHost
 
 
@@ -38,7 +39,8 @@ def plan(clips, drop, instants, segments=None):
 def test_every_dropped_frame_once(clips):
     assert [(left, wanted) for left, wanted, _ in plan(clips, 2, 0)] == [(0, (1,)), (2, (3,)), (4, (5,)), (6, (7,))]
     assert plan(clips, 4, 0) == [(0, (1, 2, 3), (0, 4, 8)), (4, (5, 6, 7), (0, 4, 8))]
-    assert plan(clips, 2, 0)[0][2] == (0, 2, 4, 6) and plan(clips, 2, 0)[1][2] == (0, 2, 4, 6, 8)
+    assert plan(clips, 2, 0)[0][2] == (0, 2, 4, 6, 8)
+    assert plan(clips, 1, 0) == [] and plan(clips, 2, 0, [(0, 3)]) == [(0, (1,), (0, 2))]
 
 
 def test_instants_are_spread_and_segments_kept(clips):
@@ -93,7 +95,7 @@ def test_report_of_two_clips(clips, tmp_path):
     assert len(data["clips"]) == 12 and data["protocol"]["instants"] == 2
     assert str(report).count("\n") == 1 + 12 + 6
     sheet = cv2.imread(str(tmp_path / "sheets" / "pan.png"))
-    assert sheet.shape[1] == 5 * 320
+    assert sheet.shape[1] == 8 * 320  # truth, ours, rival, two errors, three patches
 
 
 def test_recursive_runs_on_whole_intervals(clips):
@@ -111,3 +113,20 @@ def test_bad_input_is_explained(tmp_path, clips):
         evaluate(clips, drops=(1,))
     with pytest.raises(InputError, match="usable frames in a row"):
         evaluate(clips, drops=(16,), flows=("dis",))
+
+
+def test_methods_carry_settings():
+    assert parse_method("rife") == ("rife", {})
+    settings = {"num_anchors": 2, "spectral_alpha": 0.5, "fusion": "none"}
+    assert parse_method("fusion:num_anchors=2:spectral_alpha=0.5:fusion=none") == ("fusion", settings)
+    with pytest.raises(InputError, match="write settings as name=value"):
+        parse_method("fusion:3")
+
+
+def test_a_remembered_flow_is_the_flow_that_was_found(clips):
+    """Methods that share flow score as they do alone."""
+    methods = ["rife", "fusion:fusion=none:spectral_alpha=0", "recursive"]
+    common = {"drops": (4,), "instants": 3, "flows": ["dis"], "baselines": (), "host": PlainHost("cpu", "float32")}
+    together = {r.method: r.psnr for r in evaluate(clips, methods=methods, **common).means}
+    alone = {r.method: r.psnr for m in methods for r in evaluate(clips, methods=[m], **common).means}
+    assert together == alone and len(together) == 3

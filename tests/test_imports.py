@@ -31,7 +31,9 @@ ALLOWED = {
         *("methods", "ops", "swap", "flow_files"),
     },
     "inference": {"api", "families", "engine", "timeline", "host", "contract", "errors"},
-    "evaluate": {"api", "families", "host", "video", "quality", "contract", "errors", "ops", "train", "timeline"},
+    "evaluate": {
+        *("api", "families", "engine", "host", "video", "quality", "contract", "errors", "ops", "train", "timeline"),
+    },
     "cli": {
         *("api", "evaluate", "train", "families", "checkpoints", "downloads", "host", "errors", "__init__"),
         *("engine", "flow_files", "video", "contract", "ops"),

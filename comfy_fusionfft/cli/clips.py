@@ -91,7 +91,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--longest-side", type=int, default=default["longest_side"], help="pixels frames are reduced to (default: 720)"
     )
     parser.add_argument("--flows", type=words, default=default["flows"], help="flow sources, by comma (default: auto)")
-    parser.add_argument("--methods", type=words, default=default["methods"], help=f"by comma: {', '.join(api.METHODS)}")
+    parser.add_argument(
+        "--methods", type=words, default=default["methods"], help="by comma, with settings: rife,fusion:num_anchors=1"
+    )
     parser.add_argument(
         "--teacher", metavar="FILE", help="weights of the teacher network, measured with plain splatting"
     )

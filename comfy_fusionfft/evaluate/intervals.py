@@ -15,7 +15,7 @@ from ..contract import Frame
 from ..errors import InputError
 from ..video import open_clip
 
-NEIGHBOURS = 2
+NEIGHBOURS = 4
 """Kept frames handed over beyond the pair on each side, for methods that look further than the pair."""
 
 

@@ -14,21 +14,19 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import api
-from ..contract import FlowSource, Frame, Host
+from ..contract import FlowSource, Host
 from ..errors import InputError
 from ..host import PlainHost
 from ..quality import high_band_energy_ratio, psnr, ssim
 from .baselines import MAKERS, Maker, splatting
-from .intervals import Interval, find_clips, intervals, read_segments
+from .intervals import find_clips, intervals, read_segments
+from .ours import Ours, Remembering
 from .report import Report, Row, mean_row
 from .sheets import Sheet
 
@@ -58,8 +56,8 @@ def evaluate(
     clips_dir: videos and frame folders; ``usable_segments`` of an ``INDEX.tsv`` in it or above it are kept to.
     drops: keep one of these many frames. instants: frames scored per clip and drop, spread evenly; 0: all.
     longest_side: pixels frames are reduced to, never enlarged.
-    flows, methods: every combination is measured, named ``method:flow``; see ``api.interpolate``, which also
-        takes ``settings``.
+    flows, methods: every combination is measured, named ``method:flow``. A method may carry settings of its
+        own: ``fusion:num_anchors=1:spectral_alpha=0``. settings: for all methods, see api.load_method.
     teacher: weights of the teacher network, measured with plain splatting.
     sheets: folder for a PNG per clip with its worst instants.
     progress: called with clips done, clips in all, and the name of the next.
@@ -75,17 +73,17 @@ def evaluate(
     if teacher is not None:
         makers["teacher-splat"] = splatting(teacher, host)
     for flow in flows:
-        source = api.load_flow(flow, host=host) if isinstance(flow, (str, Path)) else flow
+        source = Remembering(api.load_flow(flow, host=host) if isinstance(flow, (str, Path)) else flow)
         name = Path(flow).stem if isinstance(flow, (str, Path)) else type(flow).__name__
         for method in methods:
-            makers[f"{method}:{name}"] = _Ours(source, method, host, settings)
+            makers[f"{method}:{name}"] = Ours(source, method, host, settings)
 
     rows: list[Row] = []
     for number, path in enumerate(paths):
         if progress:
             progress(number, len(paths), path.name)
         scores: dict[tuple[int, str], list[Row]] = defaultdict(list)
-        sheet = Sheet(next(reversed(makers)), next(iter(reversed(baselines)), None))
+        sheet = Sheet(next(reversed(makers)), _rival(list(makers), flows))
         for interval in intervals(path, segments.get(path.name), drops, instants, longest_side):
             for wanted in interval.wanted:
                 host.raise_if_cancelled()
@@ -112,31 +110,14 @@ def evaluate(
     return Report(tuple(rows), protocol)
 
 
+def _rival(names: Sequence[str], flows: Sequence[str | FlowSource]) -> str | None:
+    """What the last method is shown beside: the first one of ours on the same flow, else the last baseline."""
+    ours = [name for name in names if ":" in name]
+    own_flow = [name for name in ours[:-1] if name.rpartition(":")[2] == ours[-1].rpartition(":")[2]]
+    others = [name for name in names if ":" not in name]
+    return next(iter(own_flow), None) or next(reversed(others), None)
+
+
 def _score(clip: str, drop: int, method: str, made: np.ndarray, truth: np.ndarray, seconds: float) -> Row:
     a, b = made / np.float64(255), truth / np.float64(255)
     return Row(clip, drop, method, psnr(a, b), ssim(a, b), high_band_energy_ratio(a, b), 1, seconds)
-
-
-@dataclass(slots=True)
-class _Ours:
-    """``api.interpolate`` on the few frames around the interval."""
-
-    source: FlowSource
-    method: str
-    host: Host
-    settings: dict[str, Any]
-
-    def __call__(self, interval: Interval, wanted: int) -> np.ndarray:
-        left = interval.kept.index(interval.left)
-        frames = [
-            Frame(torch.from_numpy(interval.frames[number]), Fraction(index))
-            for index, number in enumerate(interval.kept)
-        ]
-        # Peeling makes an interval's instants from one another, so it must be asked for all of them.
-        steps = range(1, interval.drop) if self.method == "recursive" else [wanted - interval.left]
-        times = [left + Fraction(step, interval.drop) for step in steps]
-        made = api.interpolate(
-            frames, times=times, flow=self.source, method=self.method, host=self.host, **self.settings
-        )
-        position = left + Fraction(wanted - interval.left, interval.drop)
-        return next(frame.pixels.numpy() for frame in made if frame.seconds == position)
