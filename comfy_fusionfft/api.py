@@ -12,7 +12,7 @@ with the same names and the same defaults.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -160,6 +160,7 @@ def interpolate(
     scale: float = 1.0,
     uhd: bool = False,
     ensemble: bool = False,
+    cuts: Collection[int] = (),
     host: Host | None = None,
     total: int | None = None,
     **method_settings: Any,
@@ -170,6 +171,8 @@ def interpolate(
     times: explicit positions in source frames instead.
     method: ``fusion``, ``rife`` or ``recursive`` (``auto``: the best one); method_settings: see load_method.
     flow, scale, uhd, ensemble: see load_flow; a ready FlowSource is accepted as well.
+    cuts: indices of source frames that begin a new shot: nothing is looked up across a cut, and between its
+        two frames the nearer one is shown again.
     host: device, precision, progress and cancel; a PlainHost when not given.
     total: expected number of output frames, for progress only.
 
@@ -180,7 +183,8 @@ def interpolate(
     source = (
         load_flow(flow, host=host, scale=scale, uhd=uhd, ensemble=ensemble) if isinstance(flow, (str, Path)) else flow
     )
-    return run(frames, load_method(method, source, host=host, **method_settings), timing, host, total=total)
+    model = load_method(method, source, host=host, **method_settings)
+    return run(frames, model, timing, host, cuts=cuts, total=total)
 
 
 def extract_flow(

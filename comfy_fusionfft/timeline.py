@@ -7,7 +7,7 @@ model needs, which it makes. A step is a pure description; independent intervals
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple, Protocol
@@ -141,6 +141,16 @@ class At:
         return None
 
 
+def shot_around(index: int, cuts: Collection[int], newest: int) -> tuple[int, int]:
+    """First and last frame of the shot that interval ``index`` lies in, as far as frames up to ``newest`` tell.
+
+    cuts: indices of frames that begin a new shot; interval ``index`` itself must not be a cut.
+    """
+    first = max((cut for cut in cuts if cut <= index), default=0)
+    last = min((cut - 1 for cut in cuts if cut > index), default=newest)
+    return first, min(last, newest)
+
+
 class Step(NamedTuple):
     """One model call: the pictures it ``needs`` (source frames or made ones), the positions it ``makes``."""
 
@@ -148,12 +158,12 @@ class Step(NamedTuple):
     makes: tuple[Position, ...]
 
 
-def plan(index: int, positions: Sequence[Position], reach: Reach, last_index: int) -> list[Step]:
+def plan(index: int, positions: Sequence[Position], reach: Reach, shot: tuple[int, int]) -> list[Step]:
     """Steps that make ``positions`` (ascending, strictly inside interval ``index``) with such a ``reach``.
 
-    ``last_index``: the last source frame known to exist; windows stop there. Steps come in an order in
-    which every need is either a source frame or made before. Raises TimelineError when an instant is
-    out of the model's reach.
+    ``shot``: first and last source frame that may be looked at: the clip's ends, or the cuts around the
+    interval; windows stop there. Steps come in an order in which every need is either a source frame or made
+    before. Raises TimelineError when an instant is out of the model's reach.
     """
     if not positions:
         return []
@@ -161,8 +171,8 @@ def plan(index: int, positions: Sequence[Position], reach: Reach, last_index: in
         return _halve(index, positions)
     if reach.peel:
         return _peel(index, positions, reach.peel)
-    first = max(0, index - reach.before + 1)
-    last = min(last_index, index + reach.after)
+    first = max(shot[0], index - reach.before + 1)
+    last = min(shot[1], index + reach.after)
     return [Step(tuple(Fraction(i) for i in range(first, last + 1)), tuple(positions))]
 
 

@@ -49,6 +49,9 @@ def add_interpolate(parser: argparse.ArgumentParser) -> None:
     fusion_options(parser)
     parser.add_argument("--history", type=int, default=default["history"], help="recursive: enclosing pairs averaged")
     parser.add_argument("--decay", type=float, default=default["decay"], help="recursive: weight exp(-decay) per level")
+    parser.add_argument(
+        "--cuts", type=integers, default=default["cuts"], metavar="I,…", help="frames that begin a new shot: 120,345"
+    )
     output_options(parser)
     device_options(parser)
 
@@ -58,7 +61,7 @@ def _interpolate(options: argparse.Namespace) -> int:
     if not source or not target:
         raise InputError("interpolate needs IN and OUT: fusionfft interpolate in.mp4 out.mp4")
     names = ("multi", "fps", "times", "flow", "method", "scale", "uhd", "ensemble", "history", "decay")
-    names += ("rate", "codec", "quality", "overwrite")
+    names += ("cuts", "rate", "codec", "quality", "overwrite")
     settings = {name: getattr(options, name) for name in names} | fusion_settings(options)
     start = time.monotonic()
     with plain_host(options) as host:

@@ -6,7 +6,7 @@ interval, whatever the length of the clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,19 +14,27 @@ from torch import Tensor
 
 from ..contract import Frame, Host, Model, Position
 from ..errors import InputError
-from ..timeline import Instant, Interval, Timing, plan
+from ..timeline import Instant, Interval, Timing, plan, shot_around
 from .fit import Fitted
 from .picture import to_pixels
 from .store import Store, StoreWindow
 
 
 def run(
-    frames: Iterable[Frame], model: Model, timing: Timing, host: Host, *, total: int | None = None
+    frames: Iterable[Frame],
+    model: Model,
+    timing: Timing,
+    host: Host,
+    *,
+    cuts: Collection[int] = (),
+    total: int | None = None,
 ) -> Iterator[Frame]:
     """Frames in, frames at the timing's instants out.
 
     Source frames that fall on an output instant pass through untouched; made frames have the source's
-    dtype and channels. ``total``: expected output frames, for progress only. Raises InputError for a
+    dtype and channels. ``cuts``: indices of source frames that begin a new shot; nothing is looked up across a
+    cut, and between the two frames of one the nearer is shown again. ``total``: expected output frames, for
+    progress only. Raises InputError for a
     clip without frames or with frames of different shapes, TimelineError for instants the model cannot
     make, DeviceError when memory does not suffice, and whatever the host raises on cancel.
     """
@@ -61,7 +69,11 @@ def run(
             break
         left, right = store.frame(Fraction(index)), store.frame(Fraction(index + 1))
         interval = Interval(index, left.seconds, right.seconds, first)
-        for frame in _interval(interval, store, model, fitted, timing, newest):
+        if index + 1 in cuts:
+            made = _held(interval, timing, left, right)
+        else:
+            made = _interval(interval, store, model, fitted, timing, shot_around(index, cuts, newest))
+        for frame in made:
             yield emit(frame)
         index += 1
         oldest = index - model.reach.before + 1
@@ -72,8 +84,15 @@ def run(
         yield emit(replace(final, seconds=instant.seconds))
 
 
+def _held(interval: Interval, timing: Timing, left: Frame, right: Frame) -> Iterator[Frame]:
+    """Output frames of an interval that is a cut: the two shots have nothing in common to interpolate."""
+    for position, seconds in timing.inside(interval):
+        share = position - interval.index
+        yield replace(left if share < Fraction(1, 2) else right, seconds=seconds, original=share == 0)
+
+
 def _interval(
-    interval: Interval, store: Store, model: Model, fitted: Fitted, timing: Timing, newest: int
+    interval: Interval, store: Store, model: Model, fitted: Fitted, timing: Timing, shot: tuple[int, int]
 ) -> Iterator[Frame]:
     """Output frames of one interval, in order, as soon as each is made."""
     instants = list(timing.inside(interval))
@@ -93,7 +112,7 @@ def _interval(
             instants.pop(0)
 
     yield from ready()
-    steps = plan(interval.index, _between(instants, interval.index), model.reach, newest)
+    steps = plan(interval.index, _between(instants, interval.index), model.reach, shot)
     for number, step in enumerate(steps):
         needed_later = {need for later in steps[number + 1 :] for need in later.needs}
         wanted = {instant.position for instant in instants}

@@ -208,3 +208,14 @@ def test_other_errors_are_not_taken_for_memory():
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
         list(run(clip(2), Broken(), Multiply(2), cpu()))
+
+
+def test_a_cut_is_held_and_nothing_looks_across_it():
+    model = Mixer(Reach(before=2, after=2))
+    source = list(clip(6))
+    out = list(run(iter(source), model, Multiply(4), cpu(), cuts={3}))
+    assert len(out) == 21 and [f.seconds for f in out] == [F(k, 40) for k in range(21)]
+    assert [tuple(map(int, c[0])) for c in model.calls] == [(0, 1, 2), (0, 1, 2), (3, 4, 5), (3, 4, 5)]
+    held = out[8:13]
+    assert all(f.pixels is source[2].pixels for f in held[:2]) and all(f.pixels is source[3].pixels for f in held[2:])
+    assert [f.original for f in held] == [True, False, False, False, True]
