@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints import find, load
 from ..errors import InputError
+from ..families.dis.flow import DISFlow
+from ..families.fusionfft.config import MAX_ANCHORS, FusionConfig
+from ..families.fusionfft.recipe import STAGES as FUSION_STAGES
+from ..families.fusionfft.recipe import FusionRecipe
 from ..families.rife.recipe import RIFERecipe
+from ..train.chains import SPACINGS, add_chains, halved, instants
 from ..train.flows import add_flows, dis_bidirectional
-from ..train.pack import pack
+from ..train.pack import pack, read_index
 from .shared import defaults, integers, say, words
 
 
@@ -88,6 +94,87 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
     parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
+
+    add_train_fusion(families.add_parser("fusionfft", help="a fusion network, on DIS flow"))
+
+
+def add_train_fusion(parser: argparse.ArgumentParser) -> None:
+    """Spelled with dashes as everywhere, and with underscores as in other tools of this kind."""
+
+    def option(name: str, *names: str, **settings) -> None:
+        spellings = [name.replace("-", "_").replace("__", "--", 1)] if "-" in name[2:] else []
+        parser.add_argument(name, *spellings, *names, **settings)
+
+    stage, config = FUSION_STAGES[0], FusionConfig()
+    parser.set_defaults(run=_train_fusion)
+    option("--packs", type=Path, metavar="DIR", help="folder made by `fusionfft pack --frames 13`")
+    option("--clips", "--gt-path", "--gt_path", type=Path, metavar="DIR", help="or clips, packed into OUT/packs first")
+    option("--out", type=Path, required=True, metavar="DIR", help="weights, state, log and sheets go here")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--minutes", type=float, help="train for so long, validation not counted")
+    budget.add_argument("--epochs", type=float, help="or until so many times all instants' number of samples is drawn")
+    option(
+        "--steps", type=int, nargs="+", default=SPACINGS, metavar="D", help="frames apart to bridge (default: 2 3 4)"
+    )
+    option("--num-anchors", type=int, default=3, help="train on up to so many, 1 to 5 (default: 3)")
+    option("--base-channels", type=int, default=config.base_channels, help="width, a multiple of 32 (default: 64)")
+    option("--use-temporal-guidance", action=argparse.BooleanOptionalAction, default=config.use_temporal_guidance)
+    option("--batch-size", type=int, default=stage.batch, help=f"(default: {stage.batch})")
+    option("--crop", type=int, default=stage.crop, help=f"side of the samples, in pixels (default: {stage.crop})")
+    option("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
+    option("--uhd", "--UHD", action="store_true", help="search flow on half-size pictures, as for 4K")
+    option("--cache-mib", type=int, default=4096, help="size of the stored flow (default: 4096)")
+    option("--mixed-precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
+    option("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
+    option("--fresh", action="store_true", help="do not resume from OUT/state")
+    option("--wandb-project", metavar="NAME", help="also log to Weights & Biases, if installed")
+    option("--seed", type=int, default=0)
+    option("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
+
+
+def _train_fusion(options: argparse.Namespace) -> int:
+    from ..train.loop import Budget, train
+
+    if (options.packs is None) == (options.clips is None):
+        raise InputError("training needs --packs DIR or --clips DIR: give one of them")
+    if options.num_anchors not in range(1, MAX_ANCHORS + 1):
+        raise InputError(f"{options.num_anchors} anchors asked for: use 1 to {MAX_ANCHORS} (default 3)")
+    packs, spacings = options.packs or options.out / "packs", tuple(options.steps)
+    if options.clips and not packs.exists():
+        pack(options.clips, packs, frames=3 * max(spacings) + 1, windows_per_clip=3, report=say)
+    search = DISFlow().search
+    add_chains(
+        packs, halved(search) if options.uhd else search, spacings=spacings, max_mib=options.cache_mib, report=say
+    )
+    if options.start:
+        net = load(find(options.start)).module
+        recipe = FusionRecipe(net.config)
+        recipe.net.load_state_dict(net.state_dict())
+    else:
+        guided = options.use_temporal_guidance
+        recipe = FusionRecipe(FusionConfig(base_channels=options.base_channels, use_temporal_guidance=guided))
+    settings = {"batch": options.batch_size, "crop": options.crop, "rate": options.lr}
+    recipe.stages = tuple(replace(stage, num_anchors=options.num_anchors, **settings) for stage in recipe.stages)
+    steps = None
+    if options.epochs:
+        samples = sum(len(instants(window.count, spacings)) for window in read_index(packs))
+        steps = max(1, round(options.epochs * samples / options.batch_size))
+    every = max(1, steps // 20) if steps else 5
+    progress = train(
+        recipe,
+        packs,
+        options.out,
+        Budget(minutes=options.minutes, steps=steps, validate_every=every, save_every=every),
+        average=0.998,
+        seed=options.seed,
+        device=options.device,
+        precision=options.mixed_precision,
+        resume=not options.fresh,
+        wandb=options.wandb_project,
+        report=say,
+    )
+    say(f"{progress.step} steps, {progress.samples} samples, {progress.seconds / 60:.1f} minutes: {options.out}")
+    return 0
 
 
 def _train_rife(options: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .data import Draw, Packs, Sampler
+from .data import Batch, Draw, Packs, Sampler
 from .optimizer import optimizer_for
 from .sheets import sheet
 from .state import load_state, save_state
@@ -90,6 +90,7 @@ def train(
     grow: int = 1,
     resume: bool = True,
     stages: tuple[str, ...] | None = None,
+    wandb: str | None = None,
     report: Callable[[str], None] = logger.info,
 ) -> Progress:
     """Train until the budget is spent, or SIGINT or SIGTERM arrives; save, and return where it stands.
@@ -98,6 +99,7 @@ def train(
     None takes bf16 wherever the device computes it. average: decay of the weights' running average.
     grow: multiplies the recipe's batches, which are meant for a CPU; a data-centre GPU is idle below 8 or so.
     resume: go on from ``out/state`` if it is there. stages: only these, shares rescaled.
+    wandb: also log to this project of Weights & Biases, whose package must be installed.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
@@ -106,7 +108,7 @@ def train(
     accelerator = Accelerator(
         mixed_precision=precision,
         cpu=device == "cpu",
-        log_with="tensorboard",
+        log_with=["tensorboard", "wandb"] if wandb else "tensorboard",
         project_dir=str(out / "log"),
         # A stage trains a part of the network.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -118,26 +120,26 @@ def train(
         raise InputError(f"No stage named {', '.join(stages)}; this recipe has {names}")
     recipe.to(memory_format=torch.channels_last)
     weights = dict(recipe.net.named_parameters())
-    optimizer = optimizer_for(recipe.net, decay)
+    optimizer = optimizer_for(recipe.net, decay, getattr(recipe, "gentle", {}))
     model, optimizer = accelerator.prepare(recipe, optimizer)
     main = accelerator.is_main_process
     report = report if main else (lambda line: None)
-    packs = Packs(packs_dir, device=accelerator.device)
-    kept = Validation.load(packs_dir, accelerator.device) if main else None
-    sampler = Sampler(packs, seed=seed * 1000 + accelerator.process_index)
+    data = recipe if hasattr(recipe, "sampler") else Triples(recipe)
+    kept = data.validation(packs_dir, accelerator.device) if main else None
+    sampler = data.sampler(packs_dir, accelerator.device, seed * 1000 + accelerator.process_index)
     averaged = {name: p.detach().clone() for name, p in weights.items()}
     progress = Progress()
     if resume:
         progress = _restore(out, accelerator.process_index, weights, averaged, optimizer, sampler) or progress
     if main:
-        accelerator.init_trackers("")
+        accelerator.init_trackers(wandb or "")
 
     def save() -> None:
         _save(out, accelerator, weights, averaged, optimizer, sampler, progress)
 
     def check() -> None:
         if main:
-            _validate(recipe, stage, averaged, weights, kept, out, progress, accelerator, report)
+            _validate(recipe, data, stage, averaged, weights, kept, out, progress, accelerator, report)
             _write(recipe, averaged, out, progress, accelerator.device, packs_dir)
         accelerator.wait_for_everyone()
 
@@ -147,9 +149,9 @@ def train(
         while progress.fraction(budget) < 1:
             stage, part = stage_at(plan, progress.fraction(budget))
             for group in optimizer.param_groups:
-                group["lr"] = stage.rate * schedule(part)
+                group["lr"] = stage.rate * schedule(part) * group["share"]
             start = time.monotonic()
-            batch = sampler.draw(draw_of(stage, grow))
+            batch = data.draw(sampler, stage, grow)
             model.train()
             for p in weights.values():
                 p.grad = None
@@ -216,8 +218,24 @@ def schedule(part: float, warmup: float = 0.02, floor: float = 0.003) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (part - warmup) / (1 - warmup)))
 
 
-def draw_of(stage, grow: int = 1) -> Draw:
-    return Draw(stage.batch * grow, stage.crop, stage.shrinks, stage.synthetic, stage.motion)
+class Triples:
+    """What is drawn and watched for a network that sees two frames: first, truth, last."""
+
+    def __init__(self, recipe) -> None:
+        self.recipe = recipe
+
+    def sampler(self, packs_dir: Path, device: torch.device, seed: int) -> Sampler:
+        return Sampler(Packs(packs_dir, device=device), seed=seed)
+
+    def draw(self, sampler: Sampler, stage, grow: int = 1) -> Batch:
+        how = Draw(stage.batch * grow, stage.crop, stage.shrinks, stage.synthetic, stage.motion)
+        return sampler.draw(how)
+
+    def validation(self, packs_dir: Path, device: torch.device) -> Validation | None:
+        return Validation.load(packs_dir, device)
+
+    def validate(self, kept: Validation | None, stage) -> tuple[dict[str, float], list]:
+        return validate(lambda *args: self.recipe.predict(*args, stage), kept)
 
 
 @contextmanager
@@ -233,16 +251,17 @@ def swapped(weights: dict[str, Tensor], other: dict[str, Tensor]) -> Iterator[No
             p.data = own[name]
 
 
-def _validate(recipe, stage, averaged, weights, kept, out, progress, accelerator, report) -> None:
+def _validate(recipe, data, stage, averaged, weights, kept, out, progress, accelerator, report) -> None:
     recipe.eval()
     with swapped(weights, averaged), accelerator.autocast():
-        scores, rows = validate(lambda *args: recipe.predict(*args, stage), kept)
+        scores, rows = data.validate(kept, stage)
     progress.best = max(progress.best, scores["psnr"])
     progress.history.append({"step": progress.step, "minutes": progress.seconds / 60, "stage": stage.name} | scores)
     accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step=progress.step)
-    picture = sheet(rows, out / "sheets" / f"{progress.step:07d}.png")
-    for tracker in accelerator.trackers:
-        tracker.writer.add_image("samples", picture, progress.step, dataformats="HWC")
+    if rows:  # none where no clip is held out
+        picture = sheet(rows, out / "sheets" / f"{progress.step:07d}.png")
+        for tracker in (each for each in accelerator.trackers if each.name == "tensorboard"):
+            tracker.writer.add_image("samples", picture, progress.step, dataformats="HWC")
     report("validation " + " ".join(f"{name} {value:.3f}" for name, value in scores.items()))
 
 

@@ -12,6 +12,8 @@ LLM training", 2025 (the scale that lets both kinds share one learning rate).
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,14 @@ class Mixed(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: list[dict], rate: float = 1e-3):
-        defaults = {"weight_decay": 0.0, "matrix": False, "momentum": 0.95, "betas": (0.9, 0.99), "eps": 1e-8}
+        defaults = {
+            "weight_decay": 0.0,
+            "matrix": False,
+            "momentum": 0.95,
+            "betas": (0.9, 0.99),
+            "eps": 1e-8,
+            "share": 1.0,
+        }
         super().__init__(groups, {"lr": rate} | defaults)
 
     @torch.no_grad()
@@ -87,10 +96,16 @@ def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
     return (x.mT if tall else x).float()
 
 
-def optimizer_for(net: nn.Module, decay: float) -> Mixed:
-    """Groups of a network's parameters: inner convolutions, other weights, and what must not decay."""
+def optimizer_for(net: nn.Module, decay: float, gentle: Mapping[nn.Module, float] = MappingProxyType({})) -> Mixed:
+    """Groups of a network's parameters: inner convolutions, other weights, and what must not decay.
+
+    gentle: layers whose output is the picture itself, or motion in pixels, and the share of the learning rate
+    that they can bear. They get AdamW.
+    """
     matrices, weights, others = [], [], []
     for module in net.modules():
+        if module in gentle:
+            continue
         for name, p in module.named_parameters(recurse=False):
             inner = type(module) is nn.Conv2d and min(p.shape[:2]) >= MATRIX_SIDE if name == "weight" else False
             (matrices if inner else weights if name == "weight" and p.ndim > 1 else others).append(p)
@@ -98,5 +113,6 @@ def optimizer_for(net: nn.Module, decay: float) -> Mixed:
         {"params": matrices, "weight_decay": decay, "matrix": True},
         {"params": weights, "weight_decay": decay},
         {"params": others},
+        *({"params": list(layer.parameters()), "share": share} for layer, share in gentle.items()),
     ]
     return Mixed([group for group in groups if group["params"]])
