@@ -3,7 +3,9 @@
 In: a *recipe*, a module that knows its network, its stages and its losses (``families/<name>/recipe.py``):
 ``net``, ``family``, ``metadata()``, ``stages`` (each with a ``name``, a ``share`` of the whole and a peak
 learning ``rate``), ``learns(stage)``, ``forward(batch, stage) -> (loss, terms)`` and
-``predict(img0, img1, t, stage) -> (picture, flow)``; and a folder of packs.
+``predict(img0, img1, t, stage) -> (picture, flow)``; and a folder of packs. A network that looks at something
+else than two frames brings ``sampler``, ``draw``, ``validation`` and ``validate`` instead of ``predict``; what
+they do is said at ``validate.Triples``, which a recipe without them gets. ``gentle`` may name layers that learn slower.
 
 Out, in ``out``: ``state/`` (all that is needed to go on exactly where it stopped), ``log/`` (TensorBoard),
 ``sheets/`` (PNG), and, after each validation and at the end, ``<family>.safetensors``: the running average
@@ -30,11 +32,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .data import Batch, Draw, Packs, Sampler
 from .optimizer import optimizer_for
 from .sheets import sheet
 from .state import load_state, save_state
-from .validate import Validation, validate
+from .validate import Triples
 
 logger = logging.getLogger(__name__)
 
@@ -216,26 +217,6 @@ def schedule(part: float, warmup: float = 0.02, floor: float = 0.003) -> float:
     if part < warmup:
         return max(part / warmup, 0.02)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (part - warmup) / (1 - warmup)))
-
-
-class Triples:
-    """What is drawn and watched for a network that sees two frames: first, truth, last."""
-
-    def __init__(self, recipe) -> None:
-        self.recipe = recipe
-
-    def sampler(self, packs_dir: Path, device: torch.device, seed: int) -> Sampler:
-        return Sampler(Packs(packs_dir, device=device), seed=seed)
-
-    def draw(self, sampler: Sampler, stage, grow: int = 1) -> Batch:
-        how = Draw(stage.batch * grow, stage.crop, stage.shrinks, stage.synthetic, stage.motion)
-        return sampler.draw(how)
-
-    def validation(self, packs_dir: Path, device: torch.device) -> Validation | None:
-        return Validation.load(packs_dir, device)
-
-    def validate(self, kept: Validation | None, stage) -> tuple[dict[str, float], list]:
-        return validate(lambda *args: self.recipe.predict(*args, stage), kept)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""How far a network has come, on windows it never trained on: held-out clips of the packs, whole frames."""
+"""What a network that sees two frames is trained on, and how far it has come.
+
+The latter on windows it never trained on: held-out clips of the packs, whole frames.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .data import Packs
+from .data import Batch, Draw, Packs, Sampler
 
 Predict = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """img0, img1 ``(1, 3, H, W)``, t ``(1,)`` -> picture ``(1, 3, H, W)`` and a Flow."""
@@ -56,6 +59,30 @@ def validate(
     if not scores:
         return {"psnr": 0.0, "averaging": 0.0}, []
     return {"psnr": sum(scores) / len(scores), "averaging": sum(plain) / len(plain)}, rows
+
+
+class Triples:
+    """What is drawn and watched for a network that sees two frames: first, truth, last.
+
+    ``sampler`` opens the packs, ``draw`` makes a batch for ``forward``, ``validation`` opens what was held out,
+    and ``validate`` returns scores, among them ``psnr``, and rows for ``sheets.sheet``.
+    """
+
+    def __init__(self, recipe) -> None:
+        self.recipe = recipe
+
+    def sampler(self, packs_dir: Path, device: torch.device, seed: int) -> Sampler:
+        return Sampler(Packs(packs_dir, device=device), seed=seed)
+
+    def draw(self, sampler: Sampler, stage, grow: int = 1) -> Batch:
+        how = Draw(stage.batch * grow, stage.crop, stage.shrinks, stage.synthetic, stage.motion)
+        return sampler.draw(how)
+
+    def validation(self, packs_dir: Path, device: torch.device) -> Validation | None:
+        return Validation.load(packs_dir, device)
+
+    def validate(self, kept: Validation | None, stage) -> tuple[dict[str, float], list]:
+        return validate(lambda *args: self.recipe.predict(*args, stage), kept)
 
 
 def _psnr(made: Tensor, truth: Tensor) -> float:
