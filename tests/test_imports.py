@@ -30,6 +30,7 @@ ALLOWED = {
         *("checkpoints", "families", "engine", "timeline", "host", "video", "quality", "contract", "errors"),
         *("methods", "ops", "swap", "flow_files"),
     },
+    "dataset": {"api", "families", "engine", "host", "video", "contract", "errors", "ops"},
     "inference": {"api", "families", "engine", "timeline", "host", "contract", "errors"},
     "evaluate": {
         *("api", "families", "engine", "host", "video", "quality", "contract", "errors", "ops", "train", "timeline"),

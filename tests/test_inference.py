@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from comfy_fusionfft.dataset import RIFEDatasetMulti
 from comfy_fusionfft.errors import InputError
+from comfy_fusionfft.families.fusionfft.fuse import plain_answer
 from comfy_fusionfft.host import PlainHost
 from comfy_fusionfft.inference import FusionInference, build_fusion_net, check_gradients
 
@@ -70,3 +72,40 @@ def test_build_and_check_gradients():
     next(net.parameters()).grad[...] = float("nan")
     with pytest.raises(InputError, match="not finite"):
         check_gradients(net)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    import cv2
+
+    (tmp_path / "clip").mkdir()
+    for i in range(9):
+        cv2.imwrite(str(tmp_path / "clip" / f"{i}.png"), picture(2.0 * i)[..., ::-1])
+    return tmp_path / "clip"
+
+
+def test_dataset_hands_over_nested_pairs_and_the_truth(folder, tmp_path):
+    data = RIFEDatasetMulti([folder], steps=(2, 4), flow="dis", cache=tmp_path / "cache", num_anchors=3)
+    assert len(data) == 4 + 6
+    x, truth = data[1]  # frame 3 of 0 … 8, kept: 0 2 | 4 6 8
+    assert x.frames.shape == (1, 3, 2, 3, 48, 64) and truth.shape == (1, 3, 48, 64)
+    assert x.valid.tolist() == [[[True, True], [True, True], [False, True]]]
+    assert float(x.time) == 0.5
+    made, _ = plain_answer(x)
+    inner = (..., slice(8, -8), slice(8, -8))
+    averaged = x.frames[:, 0].mean(1)
+    assert (made - truth)[inner].abs().mean() < 0.3 * (averaged - truth)[inner].abs().mean()
+    assert float(data[4][0].time) == 0.25
+
+
+def test_dataset_cache_is_bounded_and_gives_the_same_flow(folder, tmp_path):
+    fresh = RIFEDatasetMulti([folder], flow="dis", cache_flows=False, precompute_flows=False)
+    cached = RIFEDatasetMulti([folder], flow="dis", cache=tmp_path / "cache")
+    files = list((tmp_path / "cache").iterdir())
+    assert len(files) == 4  # one for each interval: links are read from the same flow
+    for (a, _), (b, _) in zip((fresh[i] for i in range(4)), (cached[i] for i in range(4)), strict=True):
+        assert (a.motion - b.motion).abs().max() < 0.05
+    full = RIFEDatasetMulti([folder], flow="dis", cache=tmp_path / "small", cache_bytes=1)
+    assert len(list((tmp_path / "small").iterdir())) == 1 and len(full) == 4
+    with pytest.raises(InputError, match="none of 1 clips is longer than 20 frames"):
+        RIFEDatasetMulti([folder], steps=(20,), flow="dis", cache_flows=False)

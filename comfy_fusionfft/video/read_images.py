@@ -43,7 +43,7 @@ _NAMES = {1: "grey", 3: "rgb", 4: "rgba"}
 
 def open_images(path: Path, rate: Fraction) -> Clip:
     """Frame k is shown at k / ``rate`` seconds. Raises MediaError when the first image cannot be read."""
-    files = _list(path) if path.is_dir() else [path]
+    files = list_images(path) if path.is_dir() else [path]
     first = read_image(files[0])
     height, width, channels = first.shape
     depth = first.dtype.itemsize * 8
@@ -113,7 +113,7 @@ def _straight_tiff(data: bytes, image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., [2, 1, 0, 3]])
 
 
-def _list(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     files = [
         entry
         for entry in folder.iterdir()
