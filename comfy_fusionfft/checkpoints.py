@@ -186,7 +186,8 @@ def save(
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        safetensors.torch.save_file(tensors, unfinished, metadata=notes)
+        # not save_file, which lets nobody but its user read the file
+        unfinished.write_bytes(safetensors.torch.save(tensors, metadata=notes))
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

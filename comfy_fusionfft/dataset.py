@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -138,7 +138,7 @@ class RIFEDatasetMulti(Dataset):
         flow = Flow(*(crop(part, pictures[0].shape[-2:]).cpu().float() for part in found))
         if file is not None and self._room > 0:
             unfinished = file.with_suffix(".part")
-            save_file({name: t.half().contiguous() for name, t in flow._asdict().items()}, unfinished)
+            unfinished.write_bytes(save({name: t.half().contiguous() for name, t in flow._asdict().items()}))
             unfinished.replace(file)
             self._room -= file.stat().st_size
         return flow

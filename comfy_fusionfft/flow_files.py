@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .contract import Flow, Position
@@ -39,7 +39,7 @@ def write_flow(folder: str | Path, flows: Iterable[IntervalFlow], *, half: bool 
     try:
         for index, times, (flow, mask) in flows:
             tensors = {"flow": flow.to("cpu", dtype).contiguous(), "mask": mask.to("cpu", dtype).contiguous()}
-            save_file(tensors, unfinished / _name(index), {"times": " ".join(map(str, times))})
+            (unfinished / _name(index)).write_bytes(save(tensors, {"times": " ".join(map(str, times))}))
             count += 1
         if not count:
             raise InputError("there is no flow to write: give a clip with at least two frames")

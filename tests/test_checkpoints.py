@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -59,6 +60,12 @@ def test_half_precision_file_loads_as_float32(state, tmp_path):
     assert loaded.metadata["fusionfft.family"] == "rife"
     for name, tensor in loaded.module.state_dict().items():
         assert torch.equal(tensor, state[name].half().float())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_others_may_read_what_was_saved(file, tmp_path):
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_foreign_spelling_loads(state, tmp_path):
@@ -222,11 +229,11 @@ def test_existing_target_stays_unless_overwriting(file, tmp_path):
 
 
 def test_failed_write_leaves_nothing(file, tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        args[1].write_bytes(b"half")
+    def full(path, data):
+        path.open("wb").write(data[: len(data) // 2])
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoints.safetensors.torch, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space left"):
         checkpoints.convert(file, tmp_path / "out" / "x.safetensors")
     assert list((tmp_path / "out").iterdir()) == []
