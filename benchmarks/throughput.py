@@ -1,6 +1,6 @@
 """Frames per second and peak memory of ``fusionfft interpolate``, and whether memory grows with the clip.
 
-    python benchmarks/throughput.py [--sizes 854x480 1920x1080] [--frames 60 600] [--flow dis rife]
+    python benchmarks/throughput.py [--sizes 854x480 1920x1080] [--frames 60 600] [--flow dis rife] [--method fusion]
 
 Each row is one run of the command in a process of its own, on a moving test pattern made here, H.264 in
 and out, ×2. Peak memory is the operating system's own figure for that process (maximum resident set). The last column
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["854x480", "1920x1080"])
     parser.add_argument("--frames", nargs="+", type=int, default=[60, 600])
     parser.add_argument("--flow", nargs="+", default=["dis", "rife"])
+    parser.add_argument("--method", default="rife", help="rife measures the flow source alone, fusion all of it")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     print(f"{'flow':<6}{'size':<12}{'frames':>7}{'seconds':>9}{'fps out':>9}{'peak MiB':>10}{'growth':>8}", flush=True)
