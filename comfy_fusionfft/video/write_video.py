@@ -53,9 +53,6 @@ class VideoWriter:
         self._quality = quality
         self._audio_from = audio_from
         self.notes: tuple[str, ...] = ()
-        if file.suffix.lower() == ".avi" and rate is None:
-            rate = like.rate or DEFAULT_IMAGE_RATE
-            self.notes = (f"frames are evenly spaced at {float(rate):.6g} per second: AVI keeps no timestamps",)
         self._rate = rate
         self._count = 0
         self._held: Frame | None = None
@@ -87,6 +84,10 @@ class VideoWriter:
             self._output.close()
 
     def _open(self, step: Fraction | None) -> None:
+        if self._rate is None and self._file.suffix.lower() == ".avi":
+            self._rate = 1 / step if step else self._like.rate or DEFAULT_IMAGE_RATE
+            note = f"frames are evenly spaced at {float(self._rate):.6g} per second: AVI keeps no timestamps"
+            self.notes += (note,)
         first = self._held
         height, width, channels = first.pixels.shape
         deep = self._like.bit_depth > 8 or str(first.pixels.dtype) == "torch.uint16"

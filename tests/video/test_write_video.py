@@ -1,5 +1,6 @@
 """Video files: colours survive the round trip, clocks, codecs, sizes, alpha, sound."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -115,6 +116,13 @@ def test_matroska_keeps_milliseconds(tmp_path):
 def test_avi_says_that_times_are_evened_out(tmp_path):
     written = write_clip(tmp_path / "a.avi", noise(3), like=info(tmp_path))
     assert written.notes == ("frames are evenly spaced at 25 per second: AVI keeps no timestamps",)
+
+
+def test_avi_takes_its_rate_from_the_frames(tmp_path):
+    """Interpolated frames lie closer than their source's: the file must not play them at the source's rate."""
+    frames = [replace(frame, seconds=Fraction(k, 50)) for k, frame in enumerate(noise(5))]
+    written = write_clip(tmp_path / "a.avi", frames, like=replace(info(tmp_path), rate=Fraction(25)))
+    assert open_clip(written.path).info.rate == 50
 
 
 def test_one_frame(tmp_path):
