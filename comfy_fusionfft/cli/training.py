@@ -14,6 +14,7 @@ from ..families.fusionfft.recipe import STAGES as FUSION_STAGES
 from ..families.fusionfft.recipe import FusionRecipe
 from ..families.rife.recipe import RIFERecipe
 from ..train.chains import SPACINGS, add_chains, halved, instants
+from ..train.data import is_held_out
 from ..train.flows import add_flows, dis_bidirectional
 from ..train.pack import pack, read_index
 from .shared import defaults, integers, say, words
@@ -144,7 +145,12 @@ def _train_fusion(options: argparse.Namespace) -> int:
         pack(options.clips, packs, frames=3 * max(spacings) + 1, windows_per_clip=3, report=say)
     search = DISFlow().search
     add_chains(
-        packs, halved(search) if options.uhd else search, spacings=spacings, max_mib=options.cache_mib, report=say
+        packs,
+        halved(search) if options.uhd else search,
+        spacings=spacings,
+        max_mib=options.cache_mib,
+        wanted=lambda window: not is_held_out(window.clip),
+        report=say,
     )
     if options.start:
         net = load(find(options.start)).module

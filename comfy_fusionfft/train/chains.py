@@ -13,6 +13,7 @@ A file for each window: an interrupted run goes on where it stopped, and files a
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -76,8 +77,9 @@ def add_chains(
             break
         flow = window_chains(stacks[n], search, spacings)
         path = path_of(packs_dir, n)
-        save_file({"flow": flow}, path.with_suffix(".part"), metadata={"spacings": json.dumps(spacings)})
-        path.with_suffix(".part").replace(path)
+        part = path.with_suffix(f".{os.getpid()}.part")  # several processes may be at it
+        save_file({"flow": flow}, part, metadata={"spacings": json.dumps(spacings)})
+        part.replace(path)
         written += 1
         full += path.stat().st_size
         if written % 10 == 0:

@@ -42,7 +42,7 @@ class Stage:
     num_anchors: int = MAX_ANCHORS
     distance: float = 1.0
     edge: float = 0.1
-    spectrum: float = 0.03
+    spectrum: float = 0.1
 
 
 STAGES = (Stage(),)
