@@ -17,6 +17,7 @@ from ..train.chains import SPACINGS, add_chains, halved, instants
 from ..train.data import is_held_out
 from ..train.flows import add_flows, dis_bidirectional
 from ..train.pack import pack, read_index
+from ..train.perceptual import Perceptual
 from .shared import defaults, integers, say, words
 
 
@@ -128,6 +129,8 @@ def add_train_fusion(parser: argparse.ArgumentParser) -> None:
     option("--mixed-precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
     option("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
     option("--fresh", action="store_true", help="do not resume from OUT/state")
+    option("--perceptual", type=Path, metavar="FILE", help="SqueezeNet 1.1 weights for the perceptual loss")
+    option("--prior", type=float, default=stage.prior, help="weight of nearness to the plain blend (default: 0)")
     option("--wandb-project", metavar="NAME", help="also log to Weights & Biases, if installed")
     option("--seed", type=int, default=0)
     option("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
@@ -152,14 +155,18 @@ def _train_fusion(options: argparse.Namespace) -> int:
         wanted=lambda window: not is_held_out(window.clip),
         report=say,
     )
+    perceptual = Perceptual(options.perceptual) if options.perceptual else None
+    if perceptual is None:
+        say("the perceptual loss is off: --perceptual FILE was not given")
     if options.start:
-        net = load(find(options.start)).module
-        recipe = FusionRecipe(net.config)
+        net = load(find(options.start, kind="fusion")).module
+        recipe = FusionRecipe(net.config, perceptual=perceptual)
         recipe.net.load_state_dict(net.state_dict())
     else:
         guided = options.use_temporal_guidance
-        recipe = FusionRecipe(FusionConfig(base_channels=options.base_channels, use_temporal_guidance=guided))
-    settings = {"batch": options.batch_size, "crop": options.crop, "rate": options.lr}
+        config = FusionConfig(base_channels=options.base_channels, use_temporal_guidance=guided)
+        recipe = FusionRecipe(config, perceptual=perceptual)
+    settings = {"batch": options.batch_size, "crop": options.crop, "rate": options.lr, "prior": options.prior}
     recipe.stages = tuple(replace(stage, num_anchors=options.num_anchors, **settings) for stage in recipe.stages)
     steps = None
     if options.epochs:

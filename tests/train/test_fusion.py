@@ -223,6 +223,21 @@ def test_it_trains_writes_and_goes_on(folder, tmp_path):
     assert 0 < float(moved) < 3 * TINY[0].rate * recipe.gentle[recipe.net.decoder.gates] * 1.5
 
 
+def test_optional_losses_enter_with_their_weights(chains):
+    batch = ChainSampler(chains, device="cpu", seed=1).draw(CLEAN)
+    stage = TINY[0]
+
+    def loss(stage, perceptual=None):
+        torch.manual_seed(0)
+        return float(FusionRecipe(SMALL, TINY, perceptual)(batch, stage)[0].detach())
+
+    plain = loss(stage)
+    constant = lambda made, truth: made.mean() * 0 + 2.0  # noqa: E731
+    assert loss(stage, constant) == pytest.approx(plain + 2.0 * stage.perceptual)
+    # before anything is learnt the picture is the bent plain blend: log of a small distance, far below 0
+    assert loss(replace(stage, prior=0.1)) < plain - 0.1
+
+
 def test_command_line_packs_finds_flow_and_trains(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "packs").mkdir()
@@ -232,7 +247,8 @@ def test_command_line_packs_finds_flow_and_trains(tmp_path, monkeypatch, capsys)
     words += ["--no-use-temporal-guidance", "--mixed_precision", "no", "--device", "cpu", "--UHD"]
     assert main(words) == 0
     # 4 windows of 3 instants two apart and 4 three apart; 28 · 0.05 / 2 steps
-    assert "1 steps, 2 samples" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 steps, 2 samples" in said and "the perceptual loss is off" in said
     with safe_open(tmp_path / "run" / "fusionfft.safetensors", "pt") as file:
         assert not any("guidance" in name for name in file.keys())  # noqa: SIM118
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import MAX_ANCHORS, FusionConfig, describe
+from .fuse import plain_answer
 from .net import FusionNet
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One part of the training. Weights of the losses: ``distance``, ``edge``, ``spectrum``.
+    """One part of the training. Weights of the losses: ``distance``, ``edge``, ``spectrum``, ``perceptual``
+    (only with the weights it needs), ``prior`` (nearness to the plain blend; off: it holds back what is learnt).
 
     share: of the whole time. batch, crop, anchors: see ``train.chain_data.ChainDraw``; of ``anchors`` only
     the first ``num_anchors`` are drawn. rate: peak of the learning rate.
@@ -43,6 +45,8 @@ class Stage:
     distance: float = 1.0
     edge: float = 0.1
     spectrum: float = 0.1
+    perceptual: float = 0.15
+    prior: float = 0.0
 
 
 STAGES = (Stage(),)
@@ -53,8 +57,15 @@ class FusionRecipe(nn.Module):
 
     family = "fusionfft"
 
-    def __init__(self, config: FusionConfig | None = None, stages: tuple[Stage, ...] = STAGES):
+    def __init__(
+        self,
+        config: FusionConfig | None = None,
+        stages: tuple[Stage, ...] = STAGES,
+        perceptual: nn.Module | None = None,
+    ):
+        """perceptual: ``(made, truth) -> scalar``, such as train.perceptual.Perceptual; None: off."""
         super().__init__()
+        self.perceptual = perceptual
         self.config = config or FusionConfig()
         self.stages = stages
         self.net = FusionNet(self.config)
@@ -97,7 +108,12 @@ class FusionRecipe(nn.Module):
             distance = distance_loss(made, batch.truth, batch.weight)
             edge = edge_loss(made, batch.truth, batch.weight)
             spectrum = spectrum_loss(made, batch.grainy)
-        loss = stage.distance * distance + stage.edge * edge + stage.spectrum * spectrum
+            loss = stage.distance * distance + stage.edge * edge + stage.spectrum * spectrum
+            if stage.prior:
+                plain = plain_answer(batch.x, quadratic=False)[0]
+                loss = loss + stage.prior * distance_loss(made, plain.detach(), batch.weight)
+            if self.perceptual is not None:
+                loss = loss + stage.perceptual * self.perceptual(made, batch.truth)
         with torch.no_grad():
             squares = ((made - batch.truth).square() * batch.weight).mean((1, 2, 3)) / batch.weight.mean()
             terms = {
