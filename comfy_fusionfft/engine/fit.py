@@ -7,7 +7,7 @@ would cost more than the smaller batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -96,14 +96,18 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class TileWindow:
-    """A window cut out of every picture. It remembers nothing: whole-picture memos do not fit a tile."""
+    """A window cut out of every picture. It remembers for its own call only: nothing of a tile fits another."""
 
     positions: tuple[Position, ...]
     images: tuple[Tensor, ...]
     times: tuple[Position, ...]
+    _memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def once(self, name: Hashable, positions: tuple[Position, ...], make: Callable[[], Any]) -> Any:
-        return make()
+        key = (name, positions)
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
 
 
 def _starts(size: int, tile: int) -> range | list[int]:
