@@ -17,7 +17,7 @@ class Sheet:
     ROWS = 4
     WIDTH = 320
     GAIN = 4
-    PATCH = 64
+    PATCH = 56
 
     def __init__(self, ours: str, baseline: str | None) -> None:
         self.ours, self.baseline = ours, baseline
