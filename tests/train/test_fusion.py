@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from train.launch import two_processes
 from train.scenes import pan, write_packs
 
 from comfy_fusionfft.cli import main
@@ -236,6 +237,14 @@ def test_optional_losses_enter_with_their_weights(chains):
     assert loss(stage, constant) == pytest.approx(plain + 2.0 * stage.perceptual)
     # before anything is learnt the picture is the bent plain blend: log of a small distance, far below 0
     assert loss(replace(stage, prior=0.1)) < plain - 0.1
+
+
+def small_recipe():
+    return FusionRecipe(SMALL, TINY)
+
+
+def test_two_processes(folder, tmp_path):
+    two_processes("train.test_fusion", folder, tmp_path)
 
 
 def test_command_line_packs_finds_flow_and_trains(tmp_path, monkeypatch, capsys):

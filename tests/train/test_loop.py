@@ -1,15 +1,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from train.launch import two_processes
 from train.scenes import pan, write_packs
 
 from comfy_fusionfft.errors import CheckpointError, InputError
@@ -128,27 +126,9 @@ def test_every_parameter_has_one_optimiser_group():
     assert groups[0]["matrix"] and all(p.ndim == 4 for p in groups[0]["params"])
 
 
+def small_recipe():
+    return RIFERecipe(SMALL, TINY)
+
+
 def test_two_processes(folder, tmp_path):
-    """Two processes under Accelerate agree on the weights and count both their samples."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(f"""
-        import sys
-        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-        from pathlib import Path
-        import torch
-        from train.test_loop import RIFERecipe, SMALL, TINY, Budget, train
-        torch.set_num_threads(1)
-        budget = Budget(steps=3, validate_every=99, save_every=99)
-        progress = train(RIFERecipe(SMALL, TINY), Path({str(folder)!r}), Path({str(tmp_path / "out")!r}), budget,
-                         device="cpu", precision="no")
-        assert (progress.step, progress.samples) == (3, 12), progress
-        """)
-    )
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(
-        launch, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    tensors, numbers = state.load_state(tmp_path / "out" / "state")
-    assert numbers["step"] == 3 and {"sampler.0.choice", "sampler.1.choice"} <= tensors.keys()
+    two_processes("train.test_loop", folder, tmp_path)
