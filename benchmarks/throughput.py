@@ -67,15 +67,8 @@ def main() -> None:
                     if not source.exists():
                         make_clip(source, *map(int, size.split("x")), frames)
                     command = [sys.executable, "-m", "comfy_fusionfft", "interpolate", str(source)]
-                    command += [
-                        str(Path(folder) / "out.mp4"),
-                        "--flow",
-                        flow,
-                        "--overwrite",
-                        "--quiet",
-                        "--device",
-                        "cpu",
-                    ]
+                    command += [str(Path(folder) / "out.mp4"), "--flow", flow, "--method", options.method]
+                    command += ["--device", options.device, "--overwrite", "--quiet"]
                     seconds, peak = measure(command)
                     first = first or peak
                     fps = (2 * frames - 1) / seconds
