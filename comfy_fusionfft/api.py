@@ -39,7 +39,7 @@ EMBEDDED_RIFE = "rife-v0"
 """The file in ``weights/`` that ``flow="rife"`` means."""
 EMBEDDED_FUSION = "fusionfft-v1"
 """The file in ``weights/`` that fusion uses."""
-DEFAULT_METHOD = "rife"
+DEFAULT_METHOD = "fusion"
 """What ``method="auto"`` means."""
 METHODS = ("auto", "fusion", "rife", "recursive")
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
