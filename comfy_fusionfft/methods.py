@@ -15,20 +15,12 @@ import torch
 from torch import Tensor
 
 from .contract import Flow, FlowSource, Position, Reach, Window
-from .ops.warp import backward_warp
+from .ops.warp import blend
 
 HISTORY = 3
 """Enclosing pairs the recursive method looks at; a fourth would weigh 0.0006."""
 DECAY = 2.5
 """Weight of a pair that is one level wider: exp(-2.5) = 0.082."""
-
-
-def blend(left: Tensor, right: Tensor, motion: Flow) -> Tensor:
-    """Warp both ``(1 or T, C, H, W)`` images to the T instants of ``motion`` and mix them by its mask."""
-    count = motion.flow.shape[0]
-    left = backward_warp(left.expand(count, -1, -1, -1), motion.flow[:, :2])
-    right = backward_warp(right.expand(count, -1, -1, -1), motion.flow[:, 2:])
-    return torch.lerp(right, left, motion.mask.sigmoid())
 
 
 @dataclass(frozen=True, slots=True)

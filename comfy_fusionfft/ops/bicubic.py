@@ -6,11 +6,10 @@ Conventions are those of ``ops.warp``: corner-aligned, pixels, x before y, the b
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .warp import backward_warp
+from .warp import backward_warp, sampling_grid
 
 
 def bicubic_warp(image: Tensor, flow: Tensor) -> Tensor:
@@ -22,10 +21,7 @@ def bicubic_warp(image: Tensor, flow: Tensor) -> Tensor:
     """
     if image.device.type == "mps":
         return backward_warp(image, flow)
-    height, width = flow.shape[-2:]
-    flow = flow.float()
-    x = torch.linspace(-1, 1, width, device=flow.device) + flow[:, 0] * (2 / max(width - 1, 1))
-    y = torch.linspace(-1, 1, height, device=flow.device)[:, None] + flow[:, 1] * (2 / max(height - 1, 1))
-    grid = torch.stack((x, y), dim=-1).clamp(-1, 1)  # (B, H, W, 2)
     source = image.float().expand(flow.shape[0], -1, -1, -1)
-    return F.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=True).to(image.dtype)
+    return F.grid_sample(source, sampling_grid(flow), mode="bicubic", padding_mode="border", align_corners=True).to(
+        image.dtype
+    )

@@ -5,7 +5,7 @@ import torch
 
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.families.dis import DISFlow
-from comfy_fusionfft.methods import blend
+from comfy_fusionfft.ops.warp import blend
 
 
 def texture(height, width, seed=0):

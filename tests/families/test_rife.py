@@ -19,8 +19,9 @@ from comfy_fusionfft.contract import Flow, Miss
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.families.rife import FAMILY, RIFEConfig, RIFEFlow
 from comfy_fusionfft.families.rife.config import canonical, describe, detect
-from comfy_fusionfft.families.rife.net import IFNet, blend
+from comfy_fusionfft.families.rife.net import IFNet
 from comfy_fusionfft.ops.pad import crop, pad_to
+from comfy_fusionfft.ops.warp import blend
 
 GOLDEN = np.load(ROOT / "tests" / "golden" / "rife" / "golden.npz")
 META = json.loads(GOLDEN["meta"].tobytes())

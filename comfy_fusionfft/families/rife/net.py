@@ -2,7 +2,7 @@
 
 In: two frames ``(B, 3, H, W)``, RGB 0..1, and the instants ``t`` in (0, 1) between them. Out: for each
 instant the motion to both frames and a mask logit that says how much of the left one to take
-(``contract.Flow``). ``blend`` makes the picture.
+(``contract.Flow``). ``ops.warp.blend`` makes the picture.
 
 A chain of blocks looks at the pair through ever finer glasses. Block i sees the frames and their encodings
 shrunk by ``scales[i]`` and warped by the flow found so far, and adds to that flow. Convolutions run in the
@@ -230,15 +230,6 @@ class IFNet(nn.Module):
 def warp_pair(pair: Pair, flow: Tensor) -> Pair:
     """Both sides at the instant that ``flow``, ``(B, 4, H, W)``, leads away from."""
     return Pair(backward_warp(pair.left, flow[:, :2]), backward_warp(pair.right, flow[:, 2:]))
-
-
-def blend(img0: Tensor, img1: Tensor, flow: Flow) -> Tensor:
-    """The pictures at ``flow``'s instants: both frames warped there and mixed by the mask.
-
-    img0, img1: ``(B, C, H, W)`` or one pair ``(1, C, H, W)``. Returns ``(B, C, H, W)`` in their dtype.
-    """
-    left, right = warp_pair(Pair(img0, img1), flow.flow)
-    return torch.lerp(right.float(), left.float(), flow.mask.sigmoid()).to(img0.dtype)
 
 
 def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...contract import Flow
-from ...ops.warp import backward_warp
+from ...ops.warp import backward_warp, blend
 from .config import RIFEConfig, describe
-from .net import Block, Encoder, IFNet, Pair, blend
+from .net import Block, Encoder, IFNet, Pair
 
 
 @dataclass(frozen=True, slots=True)
