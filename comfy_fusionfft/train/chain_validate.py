@@ -14,6 +14,7 @@ from ..families.dis.flow import DISFlow
 from ..families.fusionfft.anchors import link
 from ..families.fusionfft.fuse import plain_answer
 from ..families.fusionfft.inputs import FusionInput, from_links
+from ..quality import psnr
 from .data import is_held_out
 from .pack import decode, read_index
 
@@ -48,7 +49,7 @@ class ChainValidation:
             x = x._replace(frames=x.frames.float() / 255)
             made = net(x).float().clamp(0, 1)
             answers = [plain_answer(x, quadratic=bent)[0] for bent in (False, True)]
-            scores = [psnr(each, truth) for each in (*answers, made)]
+            scores = [psnr(each.cpu(), truth.cpu()) for each in (*answers, made)]
             table.append((d, *scores, high_energy(made) / max(high_energy(truth), 1e-9)))
             if number % 4 == 1 and len(rows) < 6:
                 rows.append((truth[0], made[0], x.motion[0, 0].flatten(0, 1)))
@@ -96,10 +97,6 @@ def instant(
     x = from_links(frames, torch.tensor([exists]), motion(left, step / d), back, ahead, torch.tensor([step / d]))
     truth = pictures[middle][None].float() / 255
     return FusionInput(*(part.to(device) for part in x)), truth.to(device)
-
-
-def psnr(made: Tensor, truth: Tensor) -> float:
-    return float(-10 * (made - truth).square().mean().clamp(min=1e-10).log10())
 
 
 def high_energy(picture: Tensor) -> float:

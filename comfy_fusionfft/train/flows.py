@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import InputError
+from ..families.dis.flow import DISFlow
 from ..ops.warp import backward_warp
 from .pack import FLOW_SHRINK, MIB, Bidirectional, decode, read_index
 
@@ -90,7 +91,7 @@ def load_flows(packs_dir: Path) -> Iterator[tuple[int, tuple[int, ...], Tensor, 
 
 def dis_bidirectional(img0: Tensor, img1: Tensor) -> tuple[Tensor, Tensor]:
     """OpenCV's DIS flow (medium preset) as an estimator that needs no weights. See ``pack.Bidirectional``."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = DISFlow().search  # which extends sizes that OpenCV's own search crashes on
 
     def grey(image: Tensor) -> np.ndarray:
         rgb = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().contiguous().cpu().numpy()
@@ -99,7 +100,7 @@ def dis_bidirectional(img0: Tensor, img1: Tensor) -> tuple[Tensor, Tensor]:
     def both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if min(a.shape) < 16:
             raise InputError(f"Pictures of {a.shape[1]}x{a.shape[0]} are too small for DIS; need at least 16x16")
-        return dis.calc(a, b, None), dis.calc(b, a, None)
+        return search(a, b), search(b, a)
 
     results = [both(grey(a), grey(b)) for a, b in zip(img0, img1, strict=True)]
     forward, backward = (torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2) for side in zip(*results, strict=True))

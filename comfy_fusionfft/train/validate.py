@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..quality import psnr
 from .data import Batch, Draw, Packs, Sampler
 
 Predict = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -52,8 +53,8 @@ def validate(
         img0, truth, img1 = frames.float().div(255).split(1)
         made, flow = predict(img0, img1, torch.tensor([t], device=frames.device))
         made = made.clamp(0, 1)
-        scores.append(_psnr(made, truth))
-        plain.append(_psnr((1 - t) * img0 + t * img1, truth))
+        scores.append(psnr(made.float().cpu(), truth.cpu()))
+        plain.append(psnr(((1 - t) * img0 + t * img1).cpu(), truth.cpu()))
         if number % 4 == 1 and len(rows) < 6:
             rows.append((truth[0], made[0], flow.flow[0]))
     if not scores:
@@ -83,7 +84,3 @@ class Triples:
 
     def validate(self, kept: Validation | None, stage) -> tuple[dict[str, float], list]:
         return validate(lambda *args: self.recipe.predict(*args, stage), kept)
-
-
-def _psnr(made: Tensor, truth: Tensor) -> float:
-    return float(-10 * (made - truth).square().mean().clamp(min=1e-10).log10())
