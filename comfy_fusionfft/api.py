@@ -16,21 +16,25 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from .checkpoints import find, load
 from .contract import FlowSource, Frame, Host, Model
-from .engine import IntervalFlow, find_flow, run
+from .engine import PairFlow, find_flow, run
 from .errors import InputError
+from .families.fusionfft import MAX_ANCHORS  # noqa: F401 - the nodes read it here
 from .families.fusionfft.fuse import NUM_ANCHORS, SPECTRAL_ALPHA, Fuse
+from .flow_clip import ClipFlow, HeldFlow
 from .flow_files import StoredFlow
 from .host import PlainHost
-from .methods import DECAY, HISTORY, Blend, RecursiveBlend
+from .methods import DECAY, HISTORY, Blend, RecursiveBlend, Warp, WarpSide
 from .ops import spectral
-from .swap import swap_clip
+from .swap import PriorKind, swap_clip
 from .timeline import At, Multiply, Rate, Timing
 
 if TYPE_CHECKING:
+    from .families.fusionfft import FusionNet
+    from .families.rife.net import IFNet
     from .video import ClipInfo, Written
 
 DEFAULT_FLOW = "dis"
@@ -43,6 +47,8 @@ DEFAULT_METHOD = "fusion"
 """What ``method="auto"`` means."""
 METHODS = ("auto", "fusion", "rife", "recursive")
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+WARP_SIDES: tuple[str, ...] = get_args(WarpSide)
+SPECTRAL_LO, SPECTRAL_HI = spectral.LO, spectral.HI
 
 
 def timing_for(
@@ -69,12 +75,13 @@ def exact_rate(value: Fraction | float | str) -> Fraction:
 
 
 def load_flow(
-    flow: str | Path = "auto", *, host: Host, scale: float = 1.0, uhd: bool = False, ensemble: bool = False
+    flow: str | Path | IFNet = "auto", *, host: Host, scale: float = 1.0, uhd: bool = False, ensemble: bool = False
 ) -> FlowSource:
     """The flow source called ``flow``, placed on the host's device.
 
     flow: ``auto``, ``dis`` (classical, no weights), ``rife`` (the embedded network), a safetensors file or
-        the name of one in the searched folders, or a folder of flow that ``extract_flow`` made.
+        the name of one in the searched folders, or a folder of flow that ``extract_flow`` made; or a RIFE
+        network that is in its place already.
     scale: 0.25, 0.5, 1, 2 or 4; below 1 flow is searched on a smaller picture (large motion, 4K).
     uhd: scale 1 becomes 0.5.
     ensemble: run RIFE in both directions and average, for networks that have it.
@@ -82,6 +89,10 @@ def load_flow(
     if scale not in SCALES:
         raise InputError(f"scale {scale} is not one of {', '.join(f'{s:g}' for s in SCALES)}: choose the nearest")
     scale = 0.5 if uhd and scale == 1.0 else scale
+    if not isinstance(flow, (str, Path)):
+        from .families.rife import RIFEFlow
+
+        return RIFEFlow(flow, scale=scale, ensemble=ensemble)
     name = DEFAULT_FLOW if flow == "auto" else flow
     if Path(name).is_dir():
         return StoredFlow(name)
@@ -106,7 +117,7 @@ def load_method(
     host: Host,
     history: int = HISTORY,
     decay: float = DECAY,
-    fusion: str | Path = "auto",
+    fusion: str | Path | FusionNet = "auto",
     num_anchors: int = NUM_ANCHORS,
     anchor_flow: str = "chained",
     spectral_alpha: float = SPECTRAL_ALPHA,
@@ -119,7 +130,8 @@ def load_method(
 
     method: ``fusion`` (several frame pairs fused per pixel), ``rife`` (plain blend of the nearest pair) or
         ``recursive`` (peeling; history, decay: methods.RecursiveBlend).
-    fusion: weights, ``auto`` for the embedded ones, ``none`` for bent motion without a network.
+    fusion: weights, ``auto`` for the embedded ones, ``none`` for bent motion without a network; or a
+        network that is in its place already.
     num_anchors, anchor_flow, spectral_alpha, spectral_lo, spectral_hi, spectral_prior, tile: of
         families.fusionfft.Fuse.
     """
@@ -132,8 +144,8 @@ def load_method(
         if history < 1:
             raise InputError(f"history {history} is below 1: 1 peels without memory, {HISTORY} is the default")
         return RecursiveBlend(source, history=history, decay=decay)
-    net = None
-    if fusion != "none":
+    net = None if isinstance(fusion, (str, Path)) else fusion
+    if net is None and fusion != "none":
         loaded = load(find(EMBEDDED_FUSION if fusion == "auto" else fusion, kind="fusion"))
         net = host.place(loaded.module)
     return Fuse(
@@ -196,32 +208,70 @@ def extract_flow(
     scale: float = 1.0,
     uhd: bool = False,
     ensemble: bool = False,
+    anchor_flow: str = "chained",
+    num_anchors: int = NUM_ANCHORS,
     host: Host | None = None,
-) -> Iterator[IntervalFlow]:
+    total: int | None = None,
+) -> Iterator[PairFlow]:
     """The first block alone: motion for the instants of a multiplier or rate, one interval at a time.
 
-    ``flow_files.write_flow`` stores it; ``interpolate(…, flow=FOLDER)`` then uses it.
+    anchor_flow, num_anchors: ``chained`` anchors need the neighbouring frames' flow alone, however many they
+        are; for ``nested`` ones the wider pairs are asked about as well.
+    total: number of frames, for progress only.
+
+    ``flow_files.write_flow`` stores it, ``flow_clip.collect`` holds it; ``fuse`` then uses it.
     """
     host = host or PlainHost()
     source = (
         load_flow(flow, host=host, scale=scale, uhd=uhd, ensemble=ensemble) if isinstance(flow, (str, Path)) else flow
     )
-    return find_flow(frames, source, timing_for(multi, fps), host)
+    nested = num_anchors if anchor_flow == "nested" else 1
+    return find_flow(frames, source, timing_for(multi, fps), host, nested=nested, total=total)
 
 
 def fuse(
     frames: Iterable[Frame],
-    flow: str | Path,
+    flow: str | Path | ClipFlow,
     *,
     multi: int | None = None,
     fps: Fraction | float | str | None = None,
     host: Host | None = None,
+    total: int | None = None,
     **method_settings: Any,
 ) -> Iterator[Frame]:
-    """The second block alone: fusion along flow stored by ``extract_flow`` for the same clip and instants."""
-    return interpolate(
-        frames, multi=multi, fps=fps, method="fusion", flow=StoredFlow(flow), host=host, **method_settings
-    )
+    """The second block alone: fusion along flow found by ``extract_flow`` for the same clip and instants.
+
+    flow: a folder, or a ClipFlow, which says its instants and its kind of anchors itself.
+    """
+    settings = {"method": "fusion", "host": host, "total": total, **method_settings}
+    if isinstance(flow, ClipFlow):
+        anchor_flow = "nested" if flow.nested else "chained"
+        return interpolate(
+            frames, times=flow.positions(), flow=HeldFlow(flow), **{"anchor_flow": anchor_flow, **settings}
+        )
+    return interpolate(frames, multi=multi, fps=fps, flow=StoredFlow(flow), **settings)
+
+
+def warp(
+    frames: Iterable[Frame],
+    flow: str | Path | ClipFlow,
+    *,
+    side: WarpSide = "blend",
+    multi: int | None = None,
+    fps: Fraction | float | str | None = None,
+    host: Host | None = None,
+    total: int | None = None,
+) -> Iterator[Frame]:
+    """Frames moved along flow found by ``extract_flow``, without any network: see methods.Warp.
+
+    They need not be the frames that the flow was found between: masks or depth of the same clip move alike.
+    """
+    if side not in WARP_SIDES:
+        raise InputError(f"side {side!r} is not known: use {', '.join(WARP_SIDES)}")
+    held = isinstance(flow, ClipFlow)
+    model = Warp(HeldFlow(flow) if held else StoredFlow(flow), side)
+    timing = timing_for(multi, fps, flow.positions() if held else None)
+    return run(frames, model, timing, host or PlainHost(), total=total)
 
 
 def spectral_swap(
@@ -233,15 +283,31 @@ def spectral_swap(
     hi: float = spectral.HI,
     soft: bool = True,
     clamp_gain: bool = True,
+    prior_kind: PriorKind = "neighbours",
     host: Host | None = None,
+    total: int | None = None,
 ) -> Iterator[Frame]:
     """The third block alone: lend ``frames`` the fine detail's strength of ``prior``.
 
     prior: any clip on the same clock, such as the source of an interpolated one. Its two frames around a
         picture's time are mixed by time; a picture shown at the very time of a prior frame passes untouched.
-    alpha: 0..1. lo, hi, soft, clamp_gain: see ops.spectral.delta.
+    alpha: 0..1. lo, hi, soft, clamp_gain: see ops.spectral.delta. Results are clamped to 0..1, or as far
+        beyond as the pictures that take part go.
+    prior_kind: ``neighbours``, as said; ``nearest``, the nearer of the two alone; ``paired``, frame k lends
+        to picture k (a prior of one frame to all), and nothing passes untouched.
     """
-    return swap_clip(frames, prior, host or PlainHost(), alpha, lo=lo, hi=hi, soft=soft, clamp_gain=clamp_gain)
+    return swap_clip(
+        frames,
+        prior,
+        host or PlainHost(),
+        alpha,
+        lo=lo,
+        hi=hi,
+        soft=soft,
+        clamp_gain=clamp_gain,
+        prior_kind=prior_kind,
+        total=total,
+    )
 
 
 def interpolate_file(

@@ -90,6 +90,20 @@ def load(path: str | Path, *, families: Sequence[Family] | None = None) -> Loade
     return Loaded(module.eval(), family, config, header.metadata)
 
 
+def recognise(state: Mapping[str, Tensor], origin: str, kind: str) -> Loaded:
+    """The network a state dict holds that is in memory already; ``origin`` is what messages call it.
+
+    kind: what it must be, ``flow``, ``fusion`` or ``restore``. Raises CheckpointError as ``load`` does.
+    """
+    families = [family for family in every_family() if family.kind == kind]
+    family, config = _claim(Path(origin), state, {}, families)
+    state = family.canonical(state)
+    _check_complete(Path(origin), family, config, state)
+    module = family.build(config)
+    module.load_state_dict({name: tensor.detach().to("cpu", torch.float32) for name, tensor in state.items()})
+    return Loaded(module.eval(), family, config, {})
+
+
 def read_header(path: str | Path) -> Header:
     """Names, shapes and metadata, without reading the numbers; refuses what is not a whole safetensors file."""
     path = Path(path)
@@ -226,11 +240,22 @@ def search_folders(first: Iterable[str | Path] = ()) -> list[Path]:
         folders.append(Path(comfyui) / "models" / "frame_interpolation")
     if checkout.parent.name == "custom_nodes":
         folders.append(checkout.parent.parent / "models" / "frame_interpolation")
-    folders.append(cache_folder())
-    if (checkout / "pyproject.toml").is_file():
-        folders.append(checkout / "weights")
-    folders.append(_PACKAGE / "weights")
-    return list(dict.fromkeys(folders))
+    return list(dict.fromkeys([*folders, cache_folder(), *_own_folders()]))
+
+
+def embedded(name: str) -> Path:
+    """A file that comes with the library, whatever else of its name lies about."""
+    places = [folder / f"{name}{SUFFIX}" for folder in _own_folders()]
+    path = _first_file(places)
+    if path is None:
+        raise CheckpointError(f"{places[0]} is missing: the installation is not complete, so install it again")
+    return path
+
+
+def _own_folders() -> list[Path]:
+    checkout = _PACKAGE.parent
+    inside = [checkout / "weights"] if (checkout / "pyproject.toml").is_file() else []
+    return [*inside, _PACKAGE / "weights"]
 
 
 def find(name: str | Path, kind: str | None = "flow", *, folders: Iterable[str | Path] = ()) -> Path:

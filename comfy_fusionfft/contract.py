@@ -99,19 +99,21 @@ class Window(Protocol):
     times: tuple[Position, ...]
     """Positions to make, ascending, all within one pair of neighbouring ``positions``."""
 
+    def instants(self, left: Position) -> tuple[Position, ...]:
+        """All positions that the run wants strictly inside the interval that starts at source frame ``left``.
+
+        Unlike ``times`` it does not depend on how a run is cut into steps and batches.
+        """
+
     def once(self, name: Hashable, positions: tuple[Position, ...], make: Callable[[], Any]) -> Any:
         """``make()``, computed once and kept until one of ``positions`` leaves the engine's store."""
 
 
 class Model(Protocol):
-    """What the engine runs: a callable with a Reach.
-
-    modulus, padding: as for FlowSource; the engine pads before and crops after.
-    """
+    """What the engine runs: a callable with a Reach. It takes pictures of any size: what a network must have
+    padded, it pads itself."""
 
     reach: Reach
-    modulus: int
-    padding: Literal["zeros", "replicate"]
 
     def __call__(self, window: Window) -> Tensor:
         """-> ``(T, C, H, W)`` float32, one picture for each of ``window.times``."""

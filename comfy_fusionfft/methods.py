@@ -1,4 +1,4 @@
-"""What is done with flow: the plain mask blend, and recursive peeling with a memory of wider pairs.
+"""What is done with flow: the plain mask blend, warping alone, and recursive peeling with a memory of wider pairs.
 
 Where flow comes from (``--flow``) and what is done with it (``--method``) are independent: every model
 here takes any contract.FlowSource. Alpha rides along: flow is found on the colour channels alone and
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .contract import Flow, FlowSource, Position, Reach, Window
+from .ops.between import flow_between
+from .ops.bicubic import bicubic_warp
+from .ops.limits import limited, limits
 from .ops.warp import blend
 
 HISTORY = 3
@@ -30,18 +33,36 @@ class Blend:
     source: FlowSource
     reach: Reach = Reach()
 
-    @property
-    def modulus(self) -> int:
-        return self.source.modulus
+    def __call__(self, window: Window) -> Tensor:
+        left = max(i for i, position in enumerate(window.positions) if position < window.times[0])
+        motion = flow_between(self.source, window, left, left + 1, window.times)
+        return blend(window.images[left], window.images[left + 1], motion)
 
-    @property
-    def padding(self) -> str:
-        return self.source.padding
+
+WarpSide = Literal["blend", "left", "right", "near"]
+"""Both neighbours mixed by the mask; one of them alone; or the one nearer in time (the left one of equals)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warp:
+    """The neighbours moved to the instant with sharp (bicubic) sampling, and nothing else."""
+
+    source: FlowSource
+    side: WarpSide = "blend"
+    reach: Reach = Reach()
 
     def __call__(self, window: Window) -> Tensor:
         left = max(i for i, position in enumerate(window.positions) if position < window.times[0])
-        motion = _flow(self.source, window, left, left + 1, window.times)
-        return blend(window.images[left], window.images[left + 1], motion)
+        motion = flow_between(self.source, window, left, left + 1, window.times)
+        near = [window.images[left], window.images[left + 1]]
+        views = [bicubic_warp(image, motion.flow[:, 2 * i : 2 * i + 2]) for i, image in enumerate(near)]
+        if self.side == "blend":
+            share = motion.mask.sigmoid()
+        else:
+            middle = window.positions[left] + Position(1, 2)
+            first = [self.side == "left" or (self.side == "near" and t <= middle) for t in window.times]
+            share = torch.tensor(first, device=motion.mask.device, dtype=torch.float32)[:, None, None, None]
+        return limited(torch.lerp(views[1], views[0], share), *map(limits, near))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +83,6 @@ class RecursiveBlend:
     def reach(self) -> Reach:
         return Reach(peel=self.history)
 
-    @property
-    def modulus(self) -> int:
-        return self.source.modulus
-
-    @property
-    def padding(self) -> str:
-        return self.source.padding
-
     def __call__(self, window: Window) -> Tensor:
         levels = len(window.positions) // 2
         near = levels - 1
@@ -79,7 +92,7 @@ class RecursiveBlend:
         flow = mask = torch.zeros((), device=window.images[near].device)
         for age in range(levels):
             level = near - age
-            motion = _flow(self.source, window, level, len(window.positions) - 1 - level, times)
+            motion = flow_between(self.source, window, level, len(window.positions) - 1 - level, times)
             wide_left, wide_right = window.positions[level], window.positions[-1 - level]
             shorten = [
                 [float((t - left) / (t - wide_left))] * 2 + [float((right - t) / (wide_right - t))] * 2 for t in times
@@ -88,14 +101,3 @@ class RecursiveBlend:
             flow = flow + weight * motion.flow * motion.flow.new_tensor(shorten)[:, :, None, None]
             mask = mask + weight * motion.mask
         return blend(window.images[near], window.images[-levels], Flow(flow, mask))
-
-
-def _flow(source: FlowSource, window: Window, left: int, right: int, times: tuple[Position, ...]) -> Flow:
-    start, end = window.positions[left], window.positions[right]
-    images = [window.images[i][:, :3].clamp(0, 1) for i in (left, right)]
-    features: list[Any] = [
-        window.once("features", (position,), lambda image=image, position=position: source.features(image, position))
-        for position, image in zip((start, end), images, strict=True)
-    ]
-    local = torch.tensor([float((t - start) / (end - start)) for t in times], device=images[0].device)
-    return source.flow(images[0], images[1], features[0], features[1], local)

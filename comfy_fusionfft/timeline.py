@@ -7,9 +7,11 @@ model needs, which it makes. A step is a pure description; independent intervals
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from .contract import Position, Reach
@@ -123,22 +125,30 @@ class At:
         object.__setattr__(self, "positions", ordered)
 
     def inside(self, interval: Interval) -> Iterator[Instant]:
-        for position in self.positions:
-            if interval.index <= position < interval.index + 1:
-                yield Instant(position, interval.seconds_at(position))
+        start = bisect_left(self.positions, interval.index)
+        for position in self.positions[start : bisect_left(self.positions, interval.index + 1)]:
+            yield Instant(position, interval.seconds_at(position))
 
     def last(self, index: int, seconds: Fraction, first: Fraction) -> Iterator[Instant]:
-        for position in self.positions:
+        for position in self.positions[bisect_left(self.positions, index) :]:
             if position > index:
                 raise TimelineError(f"time {position} lies beyond the last frame, {index}: remove it")
-            if position == index:
-                yield Instant(position, seconds)
+            yield Instant(position, seconds)
 
     def count(self, frames: int, first: Fraction, last: Fraction) -> int:
         return len(self.positions)
 
     def rate(self, source: Fraction | None) -> Fraction | None:
         return None
+
+
+def instants(timing: Timing, seconds: Sequence[Fraction]) -> list[Position]:
+    """All positions the timing wants of a clip whose frames are shown at ``seconds``."""
+    found: list[Position] = []
+    for index, (left, right) in enumerate(pairwise(seconds)):
+        found += [instant.position for instant in timing.inside(Interval(index, left, right, seconds[0]))]
+    last = len(seconds) - 1
+    return found + [instant.position for instant in timing.last(last, seconds[last], seconds[0])]
 
 
 def shot_around(index: int, cuts: Collection[int], newest: int) -> tuple[int, int]:

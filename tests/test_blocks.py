@@ -112,8 +112,8 @@ def test_swap_lends_detail_and_leaves_originals_alone():
 
 
 def test_swap_is_linear_in_alpha():
-    prior = [Frame(torch.rand(32, 40, 3), F(i)) for i in range(2)]
-    base = Frame(torch.rand(32, 40, 3) * 0.2 + 0.4, F(1, 2))
+    prior = [Frame(torch.rand(32, 40, 3) * 0.3 + 0.35, F(i)) for i in range(2)]
+    base = Frame(torch.rand(32, 40, 3) * 0.1 + 0.45, F(1, 2))
     at = {a: next(iter(api.spectral_swap([base], prior, alpha=a, host=CPU))).pixels for a in (0.25, 0.5, 1.0)}
     assert torch.allclose(at[0.5] - base.pixels, 2 * (at[0.25] - base.pixels), atol=1e-5)
     assert torch.allclose(at[1.0] - base.pixels, 4 * (at[0.25] - base.pixels), atol=1e-5)

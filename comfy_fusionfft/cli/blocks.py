@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import api
-from ..engine import IntervalFlow
+from ..engine import PairFlow
 from ..flow_files import write_flow
+from ..swap import PRIOR_KINDS
 from ..video import open_clip, write_clip
 from .shared import (
     defaults,
@@ -61,7 +62,7 @@ def _flow(options: argparse.Namespace) -> int:
     return 0
 
 
-def _coloured(flows: Iterable[IntervalFlow]) -> Iterator[Frame]:
+def _coloured(flows: Iterable[PairFlow]) -> Iterator[Frame]:
     """The motion between an interval's two frames as it is seen from each instant."""
     import torch
 
@@ -69,7 +70,7 @@ def _coloured(flows: Iterable[IntervalFlow]) -> Iterator[Frame]:
     from ..ops.flow_colour import flow_to_colour
 
     fastest = None
-    for index, times, (flow, _) in flows:
+    for index, _, times, (flow, _) in flows:
         across = flow[:, 2:] - flow[:, :2]
         if fastest is None:
             fastest = max(1.0, float(across.square().sum(1).sqrt().flatten()[::17].quantile(0.99)))
@@ -118,6 +119,8 @@ def add_spectral(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hi", type=float, default=default["hi"], help="cycles per pixel where it is full")
     parser.add_argument("--hard", dest="soft", action="store_false", help="all of it from --lo on")
     parser.add_argument("--allow-weaker", dest="clamp_gain", action="store_false", help="also weaken what PRIOR lacks")
+    kinds = "neighbours (by time, default), nearest (by time), paired (frame by frame)"
+    parser.add_argument("--prior-kind", choices=PRIOR_KINDS, default=default["prior_kind"], help=kinds)
     parser.add_argument("--prior-rate", metavar="R", help="frame rate of PRIOR if it is an image folder (default: 24)")
     output_options(parser)
     device_options(parser)
@@ -126,7 +129,7 @@ def add_spectral(parser: argparse.ArgumentParser) -> None:
 def _spectral(options: argparse.Namespace) -> int:
     rates = [api.exact_rate(r) if r else None for r in (options.rate, options.prior_rate)]
     clip, prior = open_clip(options.input, rate=rates[0]), open_clip(options.prior, rate=rates[1])
-    names = ("alpha", "lo", "hi", "soft", "clamp_gain")
+    names = ("alpha", "lo", "hi", "soft", "clamp_gain", "prior_kind")
     with plain_host(options) as host:
         frames = api.spectral_swap(clip, prior, host=host, **{name: getattr(options, name) for name in names})
         written = write_clip(

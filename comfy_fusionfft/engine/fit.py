@@ -23,6 +23,11 @@ SMALLEST_TILE = 128
 OVERLAP = 64
 
 
+def batch_limit(height: int, width: int) -> int:
+    """Instants of one pair that may run together."""
+    return max(1, BATCH_PIXELS // (height * width))
+
+
 class Fitted:
     """A model that survives running out of memory.
 
@@ -31,18 +36,18 @@ class Fitted:
     """
 
     def __init__(self, model: Model, host: Host) -> None:
-        self._model, self._host = model, host
+        self.model, self._host = model, host
         self.batch: int | None = None
         self.tile: int | None = None
 
     def __call__(self, window: StoreWindow, height: int, width: int) -> Iterator[tuple[tuple[Position, ...], Tensor]]:
         """Pictures for ``window.times`` in chunks: (positions, ``(T, C, height, width)`` float32)."""
-        limit = max(1, BATCH_PIXELS // (height * width))
+        limit = batch_limit(height, width)
         waiting = window.times
         while waiting:
             self._host.raise_if_cancelled()
             chunk = waiting[: min(limit, self.batch or limit)]
-            pictures = self._attempt(replace(window, times=chunk), height, width)
+            pictures = self._attempt(replace(window, times=chunk))
             if pictures is None:
                 self._host.free()
                 self._shrink(len(chunk), height, width)
@@ -50,12 +55,11 @@ class Fitted:
             yield chunk, pictures
             waiting = waiting[len(chunk) :]
 
-    def _attempt(self, window: StoreWindow, height: int, width: int) -> Tensor | None:
+    def _attempt(self, window: StoreWindow) -> Tensor | None:
         """None when memory ran out; returning drops the failed attempt's tensors before the next one."""
         try:
             with torch.inference_mode():
-                whole = self._model(window) if self.tile is None else self._tiled(window, self.tile)
-                return whole[..., :height, :width]
+                return self.model(window) if self.tile is None else self._tiled(window, self.tile)
         except Exception as error:
             if not self._host.is_oom(error):
                 raise
@@ -65,10 +69,8 @@ class Fitted:
         if instants > 1:
             self.batch = instants // 2
             return
-        modulus = self._model.modulus
-        half = (self.tile or max(height, width)) // 2
-        tile = -(-half // modulus) * modulus
-        if half < SMALLEST_TILE or tile == self.tile:
+        tile = (self.tile or max(height, width)) // 2
+        if tile < SMALLEST_TILE:
             raise DeviceError(
                 f"out of memory on {self._host.device} for a {width}×{height} picture even in tiles of "
                 f"{self.tile or max(height, width)} px: close other programs that use this device, choose another, "
@@ -83,7 +85,8 @@ class Fitted:
         for y in _starts(height, tile):
             for x in _starts(width, tile):
                 part = (..., slice(y, min(y + tile, height)), slice(x, min(x + tile, width)))
-                made = self._model(TileWindow(window.positions, tuple(i[part] for i in images), window.times))
+                cut = tuple(image[part] for image in images)
+                made = self.model(TileWindow(window.positions, cut, window.times, window.instants))
                 if total is None or weight is None:
                     total = made.new_zeros(*made.shape[:2], height, width)
                     weight = made.new_zeros(1, 1, height, width)
@@ -101,6 +104,7 @@ class TileWindow:
     positions: tuple[Position, ...]
     images: tuple[Tensor, ...]
     times: tuple[Position, ...]
+    instants: Callable[[Position], tuple[Position, ...]]
     _memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def once(self, name: Hashable, positions: tuple[Position, ...], make: Callable[[], Any]) -> Any:

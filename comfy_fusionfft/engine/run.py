@@ -6,7 +6,7 @@ interval, whatever the length of the clip.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -38,7 +38,7 @@ def run(
     clip without frames or with frames of different shapes, TimelineError for instants the model cannot
     make, DeviceError when memory does not suffice, and whatever the host raises on cancel.
     """
-    store = Store(host.device, model.modulus, model.padding)
+    store = Store(host.device)
     fitted = Fitted(model, host)
     source = alike(frames)
     newest = -1
@@ -61,6 +61,10 @@ def run(
         raise InputError("the clip has no frames: check the input file or folder")
     first = store.frame(Fraction(0)).seconds
 
+    def instants(start: Position) -> tuple[Position, ...]:
+        ends = (store.frame(start).seconds, store.frame(start + 1).seconds)
+        return _between(timing.inside(Interval(int(start), *ends, first)), int(start))
+
     index = 0
     while True:
         host.raise_if_cancelled()
@@ -72,7 +76,7 @@ def run(
         if index + 1 in cuts:
             made = _held(interval, timing, left, right)
         else:
-            made = _interval(interval, store, model, fitted, timing, shot_around(index, cuts, newest))
+            made = _interval(interval, store, fitted, timing, instants, shot_around(index, cuts, newest))
         for frame in made:
             yield emit(frame)
         index += 1
@@ -92,7 +96,12 @@ def _held(interval: Interval, timing: Timing, left: Frame, right: Frame) -> Iter
 
 
 def _interval(
-    interval: Interval, store: Store, model: Model, fitted: Fitted, timing: Timing, shot: tuple[int, int]
+    interval: Interval,
+    store: Store,
+    fitted: Fitted,
+    timing: Timing,
+    inside: Callable[[Position], tuple[Position, ...]],
+    shot: tuple[int, int],
 ) -> Iterator[Frame]:
     """Output frames of one interval, in order, as soon as each is made."""
     instants = list(timing.inside(interval))
@@ -112,11 +121,11 @@ def _interval(
             instants.pop(0)
 
     yield from ready()
-    steps = plan(interval.index, _between(instants, interval.index), model.reach, shot)
+    steps = plan(interval.index, inside(Fraction(interval.index)), fitted.model.reach, shot)
     for number, step in enumerate(steps):
         needed_later = {need for later in steps[number + 1 :] for need in later.needs}
         wanted = {instant.position for instant in instants}
-        for positions, pictures in fitted(StoreWindow(store, step.needs, step.makes), height, width):
+        for positions, pictures in fitted(StoreWindow(store, step.needs, step.makes, inside), height, width):
             for position, picture in zip(positions, pictures, strict=True):
                 if position in needed_later:
                     store.add_made(position, picture)
@@ -125,8 +134,8 @@ def _interval(
             yield from ready()
 
 
-def _between(instants: list[Instant], index: int) -> list[Position]:
-    return sorted({instant.position for instant in instants if instant.position > index})
+def _between(instants: Iterable[Instant], index: int) -> tuple[Position, ...]:
+    return tuple(sorted({instant.position for instant in instants if instant.position > index}))
 
 
 def alike(frames: Iterable[Frame]) -> Iterator[Frame]:

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..contract import Frame, Position
-from ..ops.pad import pad_to
 from .picture import to_picture
 
 
 class Store:
     """Source frames by index, and pictures and memos by position.
 
-    device, modulus, padding: where pictures live and how they are padded (contract.Model).
+    device: where pictures live.
     """
 
-    def __init__(self, device: torch.device, modulus: int, padding: Literal["zeros", "replicate"]) -> None:
-        self._device, self._modulus, self._padding = device, modulus, padding
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._frames: dict[Position, Frame] = {}
         self._pictures: dict[Position, Tensor] = {}
         self._memo: dict[Hashable, tuple[tuple[Position, ...], Any]] = {}
@@ -35,15 +34,15 @@ class Store:
 
     def add_made(self, position: Position, picture: Tensor) -> None:
         """Keep a made ``(C, H, W)`` picture that a later step of the same interval needs."""
-        self._pictures[position] = self._pad(picture.unsqueeze(0))
+        self._pictures[position] = picture.unsqueeze(0)
 
     def frame(self, position: Position) -> Frame:
         return self._frames[position]
 
     def picture(self, position: Position) -> Tensor:
-        """Padded ``(1, C, H, W)`` picture, uploaded on first use."""
+        """``(1, C, H, W)`` picture, uploaded on first use."""
         if position not in self._pictures:
-            self._pictures[position] = self._pad(to_picture(self._frames[position].pixels, self._device))
+            self._pictures[position] = to_picture(self._frames[position].pixels, self._device)
         return self._pictures[position]
 
     def once(self, name: Hashable, positions: tuple[Position, ...], make: Callable[[], Any]) -> Any:
@@ -58,9 +57,6 @@ class Store:
         self._pictures = {p: v for p, v in self._pictures.items() if not gone(p)}
         self._memo = {k: v for k, v in self._memo.items() if not any(gone(p) for p in v[0])}
 
-    def _pad(self, picture: Tensor) -> Tensor:
-        return pad_to(picture, self._modulus, self._padding)[0]
-
 
 @dataclass(frozen=True, slots=True)
 class StoreWindow:
@@ -69,6 +65,7 @@ class StoreWindow:
     store: Store
     positions: tuple[Position, ...]
     times: tuple[Position, ...]
+    instants: Callable[[Position], tuple[Position, ...]]
 
     @property
     def images(self) -> tuple[Tensor, ...]:

@@ -20,8 +20,6 @@ class Mixer:
     """Linear mix of the two neighbours; remembers how it was called."""
 
     reach: Reach = Reach()
-    modulus: int = 1
-    padding: str = "replicate"
     calls: list = field(default_factory=list)
 
     def __call__(self, window):
@@ -96,18 +94,9 @@ def test_windows_of_multi_frame_models_stop_at_the_ends_of_the_clip():
     assert [tuple(map(int, c[0])) for c in model.calls] == [(0, 1, 2, 3), (0, 1, 2, 3, 4), (1, 2, 3, 4), (2, 3, 4)]
 
 
-def test_padding_is_invisible():
-    model = Mixer(modulus=16)
-    out = list(run(clip(2, height=7, width=3), model, Multiply(2), cpu()))
-    assert model.calls[0][2] == (1, 3, 16, 16)
-    assert out[1].pixels.shape == (7, 3, 3)
-    plain = list(run(clip(2, height=7, width=3), Mixer(), Multiply(2), cpu()))
-    assert torch.equal(out[1].pixels, plain[1].pixels)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2)])
 def test_tiny_sizes(size):
-    out = list(run(clip(2, *size), Mixer(modulus=8), Multiply(2), cpu()))
+    out = list(run(clip(2, *size), Mixer(), Multiply(2), cpu()))
     assert out[1].pixels.shape == (*size, 3)
 
 

@@ -2,14 +2,14 @@
 
 Each interval's flow is asked for once. At ×2 that flow serves its own picture and, as a link, the
 pictures of the intervals around it, so N anchors cost no flow call more than one: the look-ahead finds
-what the next intervals would need anyway. With more instants in an interval the link is taken at the
+what the next intervals would need anyway. With more instants in an interval the link is taken at its own
 one nearest the middle. Without a network the answer is the closed quadratic form alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch import Tensor
 from ...contract import Flow, FlowSource, Position, Reach, Window
 from ...errors import InputError
 from ...ops import spectral
+from ...ops.between import flow_between, link_time
+from ...ops.limits import limited, limits
 from .anchors import Link, link
 from .config import MAX_ANCHORS
 from .inputs import FusionInput, from_links, from_nested
@@ -34,7 +36,7 @@ class _Held:
     """An interval's own flow at ``time``, kept until its turn comes."""
 
     time: Position
-    flow: Flow | None
+    flow: Flow
 
 
 class Fuse:
@@ -81,23 +83,18 @@ class Fuse:
     def reach(self) -> Reach:
         return Reach(before=self.num_anchors, after=self.num_anchors)
 
-    @property
-    def modulus(self) -> int:
-        return self.source.modulus
-
-    @property
-    def padding(self) -> Literal["zeros", "replicate"]:
-        return self.source.padding
-
     @torch.no_grad()
     def __call__(self, window: Window) -> Tensor:
         left = max(i for i, position in enumerate(window.positions) if position < window.times[0])
+        near = (left, left + 1)
         x = self._nested(window, left) if self.anchor_flow == "nested" else self._chained(window, left)
         if self.net is None:
             made, views = plain_answer(x, quadratic=self.quadratic)
         else:
             made, views = self.net(x, quadratic=self.quadratic, tile=self._tile(x.mask)), None
-        return self._swap(window, left, x, made, views) if self.spectral_alpha else made
+        real = [window.once("limits", (window.positions[i],), lambda i=i: limits(window.images[i])) for i in near]
+        made = limited(made, *real)
+        return limited(self._swap(window, left, x, made, views), *real) if self.spectral_alpha else made
 
     def _tile(self, mask: Tensor) -> int | None:
         if self.tile is not None:
@@ -107,16 +104,16 @@ class Fuse:
     def _chained(self, window: Window, left: int) -> FusionInput:
         frames, valid = self._frames(window, left)
         times = [t - window.positions[left] for t in window.times]
-        near = self._near(window, left, times)
+        near = self._near(window, left)
         absent = torch.zeros_like(near.flow[:1, :2])
 
         def links(lefts: range, side: int) -> Tensor:
             exists = [0 <= j < len(window.positions) - 1 for j in lefts]
             pairs = zip(lefts, exists, strict=True)
-            hops = [self._link(window, j, times)[side] if there else absent for j, there in pairs]
+            hops = [self._link(window, j)[side] if there else absent for j, there in pairs]
             return torch.stack(hops, 1) if hops else absent[:, None][:, :0]
 
-        self._link(window, left, times)  # what the next intervals will look back on
+        self._link(window, left)  # what the next intervals will look back on
         anchors = valid.shape[1] // 2
         back = links(range(left - 1, left - anchors, -1), 1)
         ahead = links(range(left + 1, left + anchors), 0)
@@ -133,7 +130,7 @@ class Fuse:
                 valid[:, anchors - 1 - k] = valid[:, anchors + k] = False
                 flows.append(flows[0]._replace(flow=torch.zeros_like(flows[0].flow)))
                 continue
-            flows.append(self._flow(window, start, end, [(t + k) / (2 * k + 1) for t in times]))
+            flows.append(flow_between(self.source, window, start, end, window.times))
         stacked = torch.stack([each.flow for each in flows], 1)
         return from_nested(frames, valid, stacked, flows[0].mask, self._times(flows[0], times))
 
@@ -148,37 +145,30 @@ class Fuse:
         frames = torch.stack([images[place] if there else blank for place, there in pairs], 1)
         return frames, torch.tensor(exists, device=frames.device).expand(len(window.times), -1).clone()
 
-    def _near(self, window: Window, left: int, times: list[Position]) -> Flow:
-        held = self._held(window, left, times)
-        others = [t for t in times if t != held.time or held.flow is None]
-        if len(others) == len(times):
-            return self._flow(window, left, left + 1, times)
+    def _near(self, window: Window, left: int) -> Flow:
+        held = self._held(window, left)
+        others = tuple(t for t in window.times if t != held.time)
         if not others:
             return held.flow
-        found = self._flow(window, left, left + 1, others)
-        at = times.index(held.time)
+        found = flow_between(self.source, window, left, left + 1, others)
+        if len(others) == len(window.times):
+            return found
+        at = window.times.index(held.time)
         return Flow(*(torch.cat((f[:at], h, f[at:])) for f, h in zip(found, held.flow, strict=True)))
 
-    def _held(self, window: Window, left: int, times: list[Position]) -> _Held:
+    def _held(self, window: Window, left: int) -> _Held:
         """The interval's flow at one instant, which an earlier step may have asked for as look-ahead."""
-        middle = min(times, key=lambda t: abs(t - Position(1, 2)))
-        pair = window.positions[left : left + 2]
-        return window.once(
-            "held flow", tuple(pair), lambda: _Held(middle, self._flow(window, left, left + 1, [middle]))
-        )
+        ends = window.positions[left : left + 2]
 
-    def _link(self, window: Window, left: int, times: list[Position]) -> Link:
-        pair = window.positions[left : left + 2]
-        return window.once("link", tuple(pair), lambda: link(self._held(window, left, times).flow.flow))
+        def find() -> _Held:
+            time = link_time(ends[0], window.instants(ends[0]))
+            return _Held(time, flow_between(self.source, window, left, left + 1, (time,)))
 
-    def _flow(self, window: Window, start: int, end: int, times: list[Position]) -> Flow:
-        images = [window.images[i][:, :3].clamp(0, 1) for i in (start, end)]
-        features: list[Any] = [
-            window.once("features", (at,), lambda image=image, at=at: self.source.features(image, at))
-            for at, image in zip((window.positions[start], window.positions[end]), images, strict=True)
-        ]
-        local = torch.tensor([float(t) for t in times], device=images[0].device)
-        return self.source.flow(images[0], images[1], features[0], features[1], local)
+        return window.once("held flow", tuple(ends), find)
+
+    def _link(self, window: Window, left: int) -> Link:
+        ends = window.positions[left : left + 2]
+        return window.once("link", tuple(ends), lambda: link(self._held(window, left).flow.flow))
 
     def _times(self, near: Flow, times: list[Position]) -> Tensor:
         return torch.tensor([float(t) for t in times], device=near.flow.device)
