@@ -110,8 +110,12 @@ class Window(Protocol):
 
 
 class Model(Protocol):
-    """What the engine runs: a callable with a Reach. It takes pictures of any size: what a network must have
-    padded, it pads itself."""
+    """What the engine runs: a callable with a Reach.
+
+    It takes pictures of any size: what a network must have padded, it pads itself. A model that can get by with
+    less memory for the same picture has a method ``shrink() -> bool``, which makes it do so from the next call
+    on; False: it cannot, or no further.
+    """
 
     reach: Reach
 

@@ -1,4 +1,4 @@
-"""Fits model calls into the device's memory: fewer instants at once first, then tiles.
+"""Fits model calls into the device's memory: fewer instants at once first, then the model's own means, then tiles.
 
 A limit that was found stays for the rest of the run: running into the same wall on every frame
 would cost more than the smaller batch.
@@ -68,6 +68,8 @@ class Fitted:
     def _shrink(self, instants: int, height: int, width: int) -> None:
         if instants > 1:
             self.batch = instants // 2
+            return
+        if self.tile is None and getattr(self.model, "shrink", bool)():
             return
         tile = (self.tile or max(height, width)) // 2
         if tile < SMALLEST_TILE:

@@ -493,3 +493,25 @@ def test_nested_inputs_keep_their_order() -> None:
     )
     assert x.motion[0, :, :, :, 0, 0].tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
     torch.testing.assert_close(backward_warp(x.frames[:, 0, 0], torch.zeros(1, 2, 4, 4)), x.frames[:, 0, 0])
+
+
+def test_short_of_memory_the_network_goes_to_smaller_squares_and_the_motion_stays_whole() -> None:
+    class Hungry(FusionNet):
+        def forward(self, x, **settings):
+            tiles.append(settings["tile"])
+            if settings["tile"] != 256:
+                raise MemoryError
+            return super().forward(x, **settings)
+
+    tiles: list[int | None] = []
+    torch.manual_seed(0)
+    net = awake()
+    source = Paths(BENT)
+    plain = interpolated(Fuse(net, source, spectral_alpha=0, tile=256), BENT)
+    asked = list(source.calls)
+    net.__class__, source.calls = Hungry, []
+    made = interpolated(Fuse(net, source, spectral_alpha=0), BENT)
+    assert tiles[:4] == [None, 1024, 512, 256] and set(tiles[3:]) == {256}
+    assert source.calls == asked
+    for one, other in zip(plain, made, strict=True):
+        assert torch.equal(one.pixels, other.pixels)

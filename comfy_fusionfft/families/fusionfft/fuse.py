@@ -29,6 +29,7 @@ NUM_ANCHORS = 3
 SPECTRAL_ALPHA = 0.4
 TILE_ABOVE_PIXELS = 4 * 1024 * 1024
 TILE = 1024
+SMALLEST_TILE = 256
 
 
 @dataclass
@@ -95,6 +96,14 @@ class Fuse:
         real = [window.once("limits", (window.positions[i],), lambda i=i: limits(window.images[i])) for i in near]
         made = limited(made, *real)
         return limited(self._swap(window, left, x, made, views), *real) if self.spectral_alpha else made
+
+    def shrink(self) -> bool:
+        """Run the network in smaller squares; its answer does not depend on them."""
+        smaller = TILE if not self.tile else self.tile // 2
+        if self.net is None or smaller < SMALLEST_TILE:
+            return False
+        self.tile = smaller
+        return True
 
     def _tile(self, mask: Tensor) -> int | None:
         if self.tile is not None:
