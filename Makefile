@@ -1,15 +1,18 @@
 # make demo               interpolate a small clip with the embedded default, write out/demo.mp4 and out/demo.png
 # make demo VIDEO=a.mp4   the same with a clip of yours
 # make test               lint and all tests
-# Both create their environment in .venv on first use.
+# make host               a ComfyUI with this pack on http://127.0.0.1:8188, in .cache/comfyui; stop it with Ctrl-C
+# make host HOST="--version 0.18.2 --port 9000 --workflow NAME"
+# All create their environment in .venv on first use.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 VIDEO  ?=
 DEMO   ?=
+HOST   ?=
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint host clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +30,9 @@ lint: $(VENV)/.ready
 
 test: lint
 	$(BIN)/python -m pytest
+
+host: $(VENV)/.ready
+	$(BIN)/python -m devhost $(HOST)
 
 clean:
 	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache

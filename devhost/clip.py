@@ -1,0 +1,28 @@
+"""The clip that the example workflows read: the scene of ``demo/`` as a video in the host's input folder."""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+from .install import ROOT
+
+DEMO_CLIP = "fusionfft_demo.mp4"
+
+
+def draw(path: Path, frames: int | None = None) -> None:
+    """Writes the scene, or its first ``frames`` frames, as H.264 at 480x272 and 12 frames per second."""
+    sys.path.append(str(ROOT / "demo"))
+    # Here, because a host can be started from a Python that lacks torch.
+    import scene as scenery
+    import torch
+
+    from comfy_fusionfft.contract import Frame
+    from comfy_fusionfft.video import ClipInfo, write_clip
+
+    scene, rate, count = scenery.Scene(), Fraction(scenery.FPS), frames or scenery.FRAMES
+    pictures = (Frame(torch.from_numpy(scene.at(index)), index / rate) for index in range(count))
+    size = scenery.WIDTH, scenery.HEIGHT
+    like = ClipInfo(Path("built-in scene"), "video", *size, rate, count, 8, 3, "h264", "yuv420p")
+    write_clip(path, pictures, like=like, rate=rate, codec="h264", overwrite=True)

@@ -1,0 +1,136 @@
+"""Nodes for tests only, loaded beside the pack: tensors get in and out of graphs as safetensors files, bit for bit.
+
+FusionFFTTestLoad:     input/<file> with the tensor "image" (B,H,W,C) → IMAGE
+FusionFFTTestSave:     IMAGE, MASK (optional) → output/<name>.safetensors with "image" and "mask"
+FusionFFTTestSaveFlow: FLOW → output/<name>.safetensors with "flow.0", "mask.0", "timesteps.0", ..., "pairs", "instants"
+FusionFFTTestSaveFloat: FLOAT → output/<name>.safetensors with "value", float64
+FusionFFTTestSleep:    IMAGE through unchanged, after a while that shows progress and can be interrupted
+"""
+
+import time
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import ComfyExtension, io
+from safetensors.torch import load_file, save_file
+
+CATEGORY = "FusionFFT/tests"
+Flow = io.Custom("FLOW")
+
+
+def _save(name: str, tensors: dict[str, torch.Tensor]) -> io.NodeOutput:
+    path = Path(folder_paths.get_output_directory(), f"{name}.safetensors")
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+    return io.NodeOutput(ui={"tensors": [{"filename": path.name, "subfolder": "", "type": "output"}]})
+
+
+class Load(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestLoad",
+            category=CATEGORY,
+            inputs=[io.String.Input("file", default="clip.safetensors")],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> tuple[int, int]:
+        status = Path(folder_paths.get_input_directory(), file).stat()
+        return status.st_mtime_ns, status.st_size
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        image = load_file(Path(folder_paths.get_input_directory(), file))["image"]
+        # What the host's own loading nodes do, so that --fp16-intermediates is met as in real graphs.
+        return io.NodeOutput(
+            image.to(comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype())
+        )
+
+
+class Save(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestSave",
+            category=CATEGORY,
+            inputs=[
+                io.Image.Input("image"),
+                io.Mask.Input("mask", optional=True),
+                io.String.Input("name", default="saved"),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, name: str, mask: torch.Tensor | None = None) -> io.NodeOutput:
+        return _save(name, {"image": image} | ({} if mask is None else {"mask": mask}))
+
+
+class SaveFlow(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestSaveFlow",
+            category=CATEGORY,
+            inputs=[Flow.Input("flow"), io.String.Input("name", default="flow")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, flow: tuple, name: str) -> io.NodeOutput:
+        parts = {"pairs": flow.pairs, "instants": flow.instants}
+        for field in ("flow", "mask", "timesteps"):
+            parts |= {f"{field}.{pair}": tensor for pair, tensor in enumerate(getattr(flow, field))}
+        return _save(name, parts)
+
+
+class SaveFloat(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestSaveFloat",
+            category=CATEGORY,
+            inputs=[io.Float.Input("value", force_input=True), io.String.Input("name", default="value")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, value: float, name: str) -> io.NodeOutput:
+        return _save(name, {"value": torch.tensor(value, dtype=torch.float64)})
+
+
+class Sleep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestSleep",
+            category=CATEGORY,
+            inputs=[
+                io.Image.Input("image"),
+                io.Float.Input("seconds", default=1.0, min=0.0, max=600.0),
+                io.Int.Input("steps", default=10, min=1, max=10000),
+            ],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, seconds: float, steps: int) -> io.NodeOutput:
+        bar = comfy.utils.ProgressBar(steps)
+        for step in range(steps):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            time.sleep(seconds / steps)
+            bar.update_absolute(step + 1, steps)
+        return io.NodeOutput(image)
+
+
+class TestExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [Load, Save, SaveFlow, SaveFloat, Sleep]
+
+
+async def comfy_entrypoint() -> TestExtension:
+    return TestExtension()
