@@ -30,9 +30,9 @@ def flow_to_colour(flow: Tensor, fastest: float | Tensor | None = None) -> Tenso
     share = speed / fastest
     wheel = _wheel(flow.device)
     angle = torch.atan2(-flow[:, 1], -flow[:, 0]) / math.pi  # -1 .. 1
-    place = (angle + 1) / 2 * (len(wheel) - 1)
-    low = place.floor().long().clamp(max=len(wheel) - 1)
-    between = (place - low).unsqueeze(1)
+    place = (angle + 1) / 2 * len(wheel)  # a full turn is back at the first colour
+    between = place.frac().unsqueeze(1)
+    low = place.long() % len(wheel)
     colour = torch.lerp(
         wheel[low].permute(0, 3, 1, 2), wheel[(low + 1) % len(wheel)].permute(0, 3, 1, 2), between
     )  # (B, 3, H, W)
