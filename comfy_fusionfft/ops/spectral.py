@@ -49,15 +49,35 @@ def delta(
     lo, hi: cycles per pixel between which the swap fades in; not ``soft``: all of it from ``lo`` on.
     clamp_gain: never weaken a frequency.
     """
-    height, width = image.shape[-2:]
+    spectrum, gain = analyse(image, prior, margin=margin)
+    return swap(spectrum, gain, image.shape[-2:], lo, hi, soft=soft, clamp_gain=clamp_gain, margin=margin)
+
+
+def analyse(image: Tensor, prior: Tensor, *, margin: int = MARGIN) -> tuple[Tensor, Tensor]:
+    """The part of ``delta`` that no setting changes: half spectrum of the image, complex64, and |P|/|X| - 1."""
     spectrum = torch.fft.rfft2(_continue(image.float(), margin), norm="ortho")
     strength = spectrum.abs()
-    gain = (prior - strength) / strength.clamp_min(TINY)
+    return spectrum, (prior - strength) / strength.clamp_min(TINY)
+
+
+def swap(
+    spectrum: Tensor,
+    gain: Tensor,
+    size: tuple[int, int],
+    lo: float = LO,
+    hi: float = HI,
+    *,
+    soft: bool = True,
+    clamp_gain: bool = True,
+    margin: int = MARGIN,
+) -> Tensor:
+    """The rest of ``delta``: what ``analyse`` found for an image of ``size (H, W)`` -> ``(B, C, H, W)`` float32."""
+    height, width = size
     if clamp_gain:
         gain = gain.clamp_min(0)
-    size = (height + _extra(height, margin), width + _extra(width, margin))
-    spectrum = spectrum * (gain * radial_ramp(size, lo, hi, soft=soft, device=image.device))
-    return torch.fft.irfft2(spectrum, s=size, norm="ortho")[..., :height, :width]
+    whole = (height + _extra(height, margin), width + _extra(width, margin))
+    spectrum = spectrum * (gain * radial_ramp(whole, lo, hi, soft=soft, device=spectrum.device))
+    return torch.fft.irfft2(spectrum, s=whole, norm="ortho")[..., :height, :width]
 
 
 def radial_ramp(

@@ -1,0 +1,26 @@
+"""The nodes: each is a schema and one call of the library."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import comfy_host, flow, fuse, interpolate, loaders, preview, spectral
+
+
+class FusionFFTExtension(ComfyExtension):
+    """What ComfyUI loads."""
+
+    async def on_load(self) -> None:
+        preview.register(comfy_host.add_get)
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            interpolate.Interpolate,
+            loaders.LoadRIFE,
+            loaders.LoadFusion,
+            flow.ExtractFlow,
+            fuse.Fuse,
+            spectral.SpectralSwap,
+            flow.FlowPreview,
+            flow.FlowWarp,
+        ]

@@ -1,0 +1,184 @@
+"""The one file that touches ComfyUI: devices, model management, memory, folders, progress, routes.
+
+Everything else in this folder is schema; everything under ``comfy_fusionfft`` runs without a host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as memory
+import comfy.model_patcher
+import comfy.utils
+import folder_paths
+import psutil
+import torch
+from comfy_execution.utils import get_executing_context
+from PIL import Image
+from server import PromptServer
+from torch import Tensor, nn
+
+from ..comfy_fusionfft.errors import DeviceError
+from ..comfy_fusionfft.host import DTYPES, PlainHost
+
+FOLDER = "frame_interpolation"
+PREVIEW_PIXELS = 512
+PREVIEW_SECONDS = 0.25
+RESERVE_BYTES = 2 * 1024**3
+"""Device memory that stored flow leaves free for the networks."""
+
+_Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+class ComfyHost:
+    """contract.Host inside ComfyUI: networks come placed by ``load``; progress shows on the running node."""
+
+    def __init__(self) -> None:
+        self.device = memory.get_torch_device()
+        self.dtype = torch.float32
+        self._bar: comfy.utils.ProgressBar | None = None
+        self._shown = 0.0
+
+    def place(self, module: nn.Module) -> nn.Module:
+        return module.to(self.device)
+
+    def progress(self, done: int, total: int | None, preview: Tensor | None = None) -> None:
+        if self._bar is None:
+            self._bar = comfy.utils.ProgressBar(total or 1)
+        now = time.monotonic()
+        picture = None
+        if preview is not None and now - self._shown >= PREVIEW_SECONDS:
+            picture, self._shown = ("JPEG", _thumbnail(preview), PREVIEW_PIXELS), now
+        self._bar.update_absolute(done, total or done + 1, picture)
+
+    def raise_if_cancelled(self) -> None:
+        memory.throw_exception_if_processing_interrupted()
+
+    def is_oom(self, error: BaseException) -> bool:
+        return memory.is_oom(error) or PlainHost.is_oom(self, error)
+
+    def free(self) -> None:
+        memory.soft_empty_cache()
+
+
+def _thumbnail(pixels: Tensor) -> Image.Image:
+    step = max(1, max(pixels.shape[:2]) // PREVIEW_PIXELS)
+    small = pixels[::step, ::step, :3].float().clamp(0, 1).mul(255).byte().cpu().numpy()
+    return Image.fromarray(small if small.shape[2] == 3 else small.repeat(3, axis=2))
+
+
+def managed(module: nn.Module, dtype: str) -> Any:
+    """``module`` in the host's care: it decides when the weights are on the device.
+
+    dtype: ``auto`` (float16 where the host finds it useful, bfloat16 on CPUs with hardware for it), or a name.
+    """
+    device = memory.get_torch_device()
+    if dtype != "auto":
+        chosen = DTYPES[dtype]
+    elif device.type == "cpu":
+        chosen = PlainHost("cpu").dtype
+    else:
+        chosen = torch.float16 if memory.should_use_fp16(device) else torch.float32
+    module = module.to(chosen, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return _Patcher(module, load_device=device, offload_device=memory.unet_offload_device())
+
+
+def load(patchers: Iterable[Any], images: Tensor, bytes_per_pixel: int) -> None:
+    """Bring networks to the device, with room for working on pictures of this size."""
+    height, width = images.shape[1:3]
+    memory.load_models_gpu(list(patchers), memory_required=height * width * bytes_per_pixel)
+
+
+def empty_images(count: int, like: Tensor) -> Tensor:
+    """Room for ``count`` pictures like ``like (B, H, W, C)``, in the host's precision and place.
+
+    Raises DeviceError when that is more than this machine can hold, before anything was computed.
+    """
+    device, dtype = memory.intermediate_device(), memory.intermediate_dtype()
+    shape = (count, *like.shape[1:])
+    _ensure_room(
+        torch.Size(shape).numel() * dtype.itemsize,
+        _room(device),
+        f"{count} frames of {shape[2]}×{shape[1]}",
+        "take a shorter part of the clip, a smaller multiplier, or the command line, which streams",
+    )
+    return torch.empty(shape, dtype=dtype, device=device)
+
+
+def announce_flow(count: int, like: Tensor, half: bool) -> None:
+    """Show how much memory flow for ``count`` instants will take; DeviceError when there is not so much."""
+    height, width = like.shape[1:3]
+    needed = count * height * width * 5 * (2 if half else 4)
+    device, elsewhere = memory.get_torch_device(), memory.intermediate_device()
+    there = _room(elsewhere) + (0 if device == elsewhere else max(0, _room(device) - RESERVE_BYTES))
+    remedy = "turn half on, take a shorter part of the clip, or use FusionFFT Interpolate, which keeps no flow"
+    _ensure_room(needed, there, f"flow for {count} instants of {width}×{height}", remedy)
+    tell(f"finding {needed / 1e9:.2f} GB of flow …")
+
+
+def _room(device: torch.device) -> int:
+    return memory.get_free_memory(device) + (psutil.swap_memory().free if device.type == "cpu" else 0)
+
+
+def _ensure_room(needed: int, there: int, what: str, remedy: str) -> None:
+    if needed > there:
+        raise DeviceError(f"{what} need {needed / 1e9:.1f} GB, {there / 1e9:.1f} GB are free: {remedy}")
+
+
+def keeper(half: bool) -> Callable[[Tensor], Tensor]:
+    """Where flow stays between nodes: on the device while that leaves room to work, else with the images."""
+    device, elsewhere = memory.get_torch_device(), memory.intermediate_device()
+
+    def keep(tensor: Tensor) -> Tensor:
+        tensor = tensor.half() if half else tensor
+        spare = memory.get_free_memory(device) - RESERVE_BYTES
+        fits = device == elsewhere or spare > tensor.numel() * tensor.element_size()
+        return tensor.to(device if fits else elsewhere).contiguous()
+
+    return keep
+
+
+def tell(text: str) -> None:
+    """Show a line on the running node."""
+    if PromptServer.instance is not None:
+        PromptServer.instance.send_progress_text(text, node_id())
+
+
+def node_id() -> str:
+    """The running node, as the front end knows it (inside subgraphs with its parents)."""
+    context = get_executing_context()
+    return context.node_id if context else ""
+
+
+def model_files() -> list[str]:
+    """Names of the host's own files for frame interpolation."""
+    _folders()
+    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
+
+
+def model_path(name: str) -> Path | None:
+    """The file of that name in the host's folders; None when there is none."""
+    _folders()
+    path = folder_paths.get_full_path(FOLDER, name)
+    return Path(path) if path else None
+
+
+def download_folder() -> Path:
+    """Where a downloaded file goes."""
+    return Path(_folders()[0])
+
+
+def _folders() -> list[str]:
+    known = folder_paths.folder_names_and_paths
+    if FOLDER not in known:  # hosts before 0.20
+        known[FOLDER] = ([str(Path(folder_paths.models_dir) / FOLDER)], {".safetensors"})
+    return folder_paths.get_folder_paths(FOLDER)
+
+
+def add_get(path: str, handler: Callable[..., Any]) -> None:
+    """Serve ``path`` (aiohttp's syntax) with an async handler."""
+    if PromptServer.instance is not None:
+        PromptServer.instance.routes.get(path)(handler)

@@ -1,0 +1,170 @@
+"""Load RIFE Model, Load FusionFFT Model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from comfy_api.latest import io
+
+from ..comfy_fusionfft import api, checkpoints, downloads
+from ..comfy_fusionfft.errors import InputError
+from ..comfy_fusionfft.host import DTYPES
+from . import comfy_host
+
+RIFEModel = io.Custom("RIFE_MODEL")
+"""A RIFE network in the host's care, or the name of a source without weights (``dis``)."""
+FusionModel = io.Custom("FUSIONFFT_MODEL")
+HostModel = io.Custom("INTERP_MODEL")
+"""The host's own frame interpolation model."""
+
+BUILT_IN = " (built-in)"
+DOWNLOAD = " (download)"
+NO_WEIGHTS = "dis (built-in, no weights)"
+_MODEL_TIP = (
+    "Default: the built-in one. Files lie in models/frame_interpolation; those marked “download” are fetched there "
+    "once, and checked by hash."
+)
+_DTYPE_TIP = (
+    "Precision of the network's convolutions; motion and spectra are always float32. Default auto: float16 on GPUs "
+    "that are good at it, bfloat16 on CPUs with matrix units, else float32. Change it to compare, or when a GPU gives "
+    "black frames."
+)
+
+
+class LoadRIFE(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTLoadRIFE",
+            display_name="Load RIFE Model",
+            category="FusionFFT",
+            description="Loads what finds motion: the classical DIS, the built-in RIFE, or a RIFE 4.0-4.26 file.",
+            search_aliases=["rife", "optical flow model", "frame interpolation model", "dis"],
+            inputs=[
+                io.Combo.Input("model", options=_flow_names(), default=_default_flow(), tooltip=_MODEL_TIP),
+                _dtype_input(),
+            ],
+            outputs=[RIFEModel.Output(display_name="rife_model")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        return _known(model, "flow")
+
+    @classmethod
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(load_flow_model(model, dtype))
+
+
+class LoadFusion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTLoadFusion",
+            display_name="Load FusionFFT Model",
+            category="FusionFFT",
+            description="Loads the network that fuses several frame pairs into one picture.",
+            search_aliases=["fusion model", "frame interpolation model"],
+            inputs=[
+                io.Combo.Input("model", options=_names("fusion", api.EMBEDDED_FUSION), tooltip=_MODEL_TIP),
+                _dtype_input(),
+            ],
+            outputs=[FusionModel.Output(display_name="fusion_model")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        return _known(model, "fusion")
+
+    @classmethod
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(load_fusion_model(model, dtype))
+
+
+def load_flow_model(name: str = "", dtype: str = "auto") -> Any:
+    """What the RIFE_MODEL socket carries, by a name of the list; the default one without."""
+    name = name or _default_flow()
+    return "dis" if name == NO_WEIGHTS else _load(name, "flow", dtype)
+
+
+def load_fusion_model(name: str = "", dtype: str = "auto") -> Any:
+    return _load(name or api.EMBEDDED_FUSION + BUILT_IN, "fusion", dtype)
+
+
+def flow_network(model: Any) -> Any:
+    """A RIFE_MODEL or INTERP_MODEL as what the host loads: a patcher with our network, or a source's name."""
+    if isinstance(model, str) or hasattr(getattr(model, "model", None), "config"):
+        return model
+    if not hasattr(getattr(model, "model", None), "state_dict"):
+        raise InputError(f"a {type(model).__name__} is connected as RIFE model: use Load RIFE Model")
+    if model not in _adopted:
+        loaded = checkpoints.recognise(model.model.state_dict(), "the connected INTERP_MODEL", kind="flow")
+        _adopted[model] = comfy_host.managed(loaded.module, "auto")
+    return _adopted[model]
+
+
+_adopted: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def _dtype_input() -> io.Combo.Input:
+    return io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto", tooltip=_DTYPE_TIP, advanced=True)
+
+
+def _default_flow() -> str:
+    return NO_WEIGHTS if api.DEFAULT_FLOW == "dis" else api.DEFAULT_FLOW + BUILT_IN
+
+
+def _flow_names() -> list[str]:
+    local = _names("flow", api.EMBEDDED_RIFE)
+    there = {Path(name).stem for name in local}
+    offered = [f"{entry.name}{DOWNLOAD}" for entry in downloads.catalogue() if entry.name not in there]
+    return [NO_WEIGHTS, *local, *offered]
+
+
+def _names(kind: str, embedded: str) -> list[str]:
+    return [embedded + BUILT_IN, *(name for name in comfy_host.model_files() if _is(name, kind))]
+
+
+def _is(name: str, kind: str) -> bool:
+    path = comfy_host.model_path(name)
+    try:
+        return path is not None and checkpoints.identify(path)[0].kind == kind
+    except checkpoints.CheckpointError:
+        return False
+
+
+def _known(name: str, kind: str) -> bool | str:
+    """Whether a saved graph's choice can still be had, a downloaded file's old label included."""
+    if name == NO_WEIGHTS or name.endswith(BUILT_IN) or name in _flow_names():
+        return True
+    if comfy_host.model_path(name) is not None or comfy_host.model_path(_plain(name) + ".safetensors"):
+        return True
+    folder = comfy_host.download_folder()
+    return f"no {kind} model {name!r} in {folder}: put the file there and press R, or choose another from the list"
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(DOWNLOAD).removesuffix(BUILT_IN)
+
+
+def _load(name: str, kind: str, dtype: str) -> Any:
+    path = checkpoints.find(_path(name, kind), kind)
+    return comfy_host.managed(checkpoints.load(path).module, dtype)
+
+
+def _path(name: str, kind: str) -> Path:
+    if name.endswith(BUILT_IN):
+        return checkpoints.embedded(_plain(name))
+    path = comfy_host.model_path(name) or comfy_host.model_path(_plain(name) + ".safetensors")
+    if path is not None:
+        return path
+    host = comfy_host.ComfyHost()
+
+    def progress(done: int, total: int | None) -> None:
+        host.raise_if_cancelled()
+        host.progress(done, total)
+
+    comfy_host.tell(f"downloading {_plain(name)} …")
+    return downloads.get(_plain(name), comfy_host.download_folder(), progress=progress)
