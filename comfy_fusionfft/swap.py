@@ -56,8 +56,7 @@ def swap_clip(
     total: int | None = None,
 ) -> Iterator[Frame]:
     """See ``api.spectral_swap``. Both streams ascend in time; two frames of the prior are held."""
-    if not 0 <= lo <= hi:
-        raise InputError(f"the band from {lo} to {hi} cycles per pixel is upside down: give 0 <= lo <= hi, up to 0.71")
+    spectral.check_band(lo, hi)
     if prior_kind not in PRIOR_KINDS:
         raise InputError(f"prior kind {prior_kind!r} is not known: use {', '.join(PRIOR_KINDS)}")
     lending = _Lending(prior, host.device)

@@ -16,10 +16,12 @@ from . import comfy_host
 def clip(images: Tensor, fps: Fraction = Fraction(1), positions: tuple[Position, ...] | None = None) -> Iterator[Frame]:
     """``(B, H, W, C)`` -> frames, ``fps`` of them a second, or at the instants given.
 
-    Raises InputError for an empty batch; the pixels are looked at when the frames are used.
+    Raises InputError for what is no batch of pictures; the pixels are looked at when the frames are used.
     """
     if images.ndim != 4 or not len(images):
         raise InputError(f"images of shape {tuple(images.shape)}: connect a batch of at least one image")
+    if images.shape[3] not in (1, 3, 4):
+        raise InputError(f"images of {images.shape[3]} channels: connect grey, RGB or RGBA images (1, 3 or 4)")
     for number in range(len(images)):
         yield Frame(images[number], (positions[number] if positions else Fraction(number)) / fps)
 

@@ -34,9 +34,13 @@ _Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.
 
 
 class ComfyHost:
-    """contract.Host inside ComfyUI: networks come placed by ``load``; progress shows on the running node."""
+    """contract.Host inside ComfyUI: networks come placed by ``load``; progress shows on the running node.
 
-    def __init__(self) -> None:
+    pictures: show frames as they are made. The front end leaves the last one on the node, which has to have room.
+    """
+
+    def __init__(self, *, pictures: bool = True) -> None:
+        self._pictures = pictures
         self.device = memory.get_torch_device()
         self.dtype = torch.float32
         self._bar: comfy.utils.ProgressBar | None = None
@@ -50,7 +54,7 @@ class ComfyHost:
             self._bar = comfy.utils.ProgressBar(total or 1)
         now = time.monotonic()
         picture = None
-        if preview is not None and now - self._shown >= PREVIEW_SECONDS:
+        if self._pictures and preview is not None and now - self._shown >= PREVIEW_SECONDS:
             picture, self._shown = ("JPEG", _thumbnail(preview), PREVIEW_PIXELS), now
         self._bar.update_absolute(done, total or done + 1, picture)
 

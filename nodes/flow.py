@@ -85,7 +85,7 @@ def extract(pictures: Tensor, timing: pace.Pace, source: Any, half: bool, **anch
     found = api.extract_flow(
         batches.clip(pictures, timing.source),
         flow=source,
-        host=comfy_host.ComfyHost(),
+        host=comfy_host.ComfyHost(pictures=False),  # they would be the source frames
         total=len(pictures),
         **timing.settings,
         **anchors,
@@ -106,13 +106,14 @@ class FlowPreview(io.ComfyNode):
             description="Pictures of a FLOW: one for every instant that was searched.",
             search_aliases=["optical flow preview", "flow to image", "motion vectors"],
             inputs=[
-                FlowType.Input("flow"),
+                FlowType.Input("flow", tooltip="From RIFE Flow."),
                 io.Combo.Input(
                     "show",
                     options=["colour", "arrows", "occlusion", "anchors"],
                     default="colour",
-                    tooltip="colour: hue is direction, saturation is speed. arrows: where points go. occlusion: which "
-                    "of the two frames each pixel is taken from. anchors: which frames each output frame is made of.",
+                    tooltip="colour: hue is direction, saturation is speed (default). arrows: where points go. "
+                    "occlusion: which of the two frames each pixel is taken from. anchors: which frames each output "
+                    "frame is made of.",
                 ),
                 anchors_input("Shown by the anchors picture."),
                 io.Image.Input(
@@ -144,7 +145,7 @@ class FlowWarp(io.ComfyNode):
             search_aliases=["warp", "optical flow warp", "motion compensation"],
             inputs=[
                 io.Image.Input("images", tooltip="As many as the clip the flow was made from, and of its size."),
-                FlowType.Input("flow"),
+                FlowType.Input("flow", tooltip="From RIFE Flow; it also says to which instants."),
                 io.Combo.Input(
                     "side",
                     options=list(api.WARP_SIDES),

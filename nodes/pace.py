@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..comfy_fusionfft import api, timeline
 from ..comfy_fusionfft.contract import Position
+from ..comfy_fusionfft.errors import InputError
 
 MULTIPLIER = 2
 SOURCE_FPS = 16.0
@@ -58,7 +59,9 @@ def inputs() -> list[io.Input]:
 
 
 def plan(count: int, multiplier: int, source_fps: float, target_fps: float) -> Pace:
-    """For a clip of ``count`` frames."""
+    """For a clip of ``count`` frames; InputError when there is none."""
+    if not count:
+        raise InputError("there are no images: connect a batch of at least one image")
     source = api.exact_rate(source_fps)
     settings = {"fps": api.exact_rate(target_fps)} if target_fps > 0 else {"multi": multiplier}
     timing = api.timing_for(**settings)

@@ -79,8 +79,8 @@ class SpectralSwap(io.ComfyNode):
         return swapped(images, prior, flow, prior_kind, alpha=alpha, lo=lo, hi=hi, soft=soft, clamp_gain=clamp_gain)
 
 
-def swapped(pictures: Tensor, prior: Tensor, motion: Any, kind: str, **settings: Any) -> io.NodeOutput:
-    kind, positions = _placed(pictures, prior, motion, kind)
+def swapped(pictures: Tensor, prior: Tensor, motion: Any, chosen: str, **settings: Any) -> io.NodeOutput:
+    kind, positions = _placed(pictures, prior, motion, chosen)
     if batches.size(pictures) != batches.size(prior):
         (height, width), (other_height, other_width) = batches.size(pictures), batches.size(prior)
         raise InputError(
@@ -90,7 +90,7 @@ def swapped(pictures: Tensor, prior: Tensor, motion: Any, kind: str, **settings:
         batches.clip(pictures, positions=positions),
         batches.clip(prior),
         prior_kind=kind,
-        host=comfy_host.ComfyHost(),
+        host=comfy_host.ComfyHost(pictures=False),  # the live preview has their place
         total=len(pictures),
         **settings,
     )
@@ -98,7 +98,7 @@ def swapped(pictures: Tensor, prior: Tensor, motion: Any, kind: str, **settings:
     lending = enumerate(swap.lenders(positions, len(prior), kind))
     made = [(number, float(positions[number]), *lent) for number, lent in lending if lent is not None]
     entry = preview.publish(comfy_host.node_id(), pictures, prior, made, **settings)
-    return io.NodeOutput(result, ui={preview.UI_KEY: [entry]})
+    return io.NodeOutput(result, ui={preview.UI_KEY: [entry | {"prior_kind": chosen}]})
 
 
 def _placed(pictures: Tensor, prior: Tensor, motion: Any, kind: str) -> tuple[swap.PriorKind, tuple[Fraction, ...]]:

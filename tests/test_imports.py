@@ -12,7 +12,7 @@ BASE = {"contract", "errors", "ops"}
 ALLOWED = {
     "contract": set(),
     "errors": set(),
-    "ops": {"contract", "ops"},
+    "ops": {"contract", "errors", "ops"},
     "timeline": {"contract", "errors"},
     "host": {"contract", "errors"},
     "quality": {"contract", "errors"},

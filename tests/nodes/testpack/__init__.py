@@ -5,12 +5,15 @@ FusionFFTTestSave:     IMAGE, MASK (optional) → output/<name>.safetensors with
 FusionFFTTestSaveFlow: FLOW → output/<name>.safetensors with "flow.0", "mask.0", "timesteps.0", ..., "pairs", "instants"
 FusionFFTTestSaveFloat: FLOAT → output/<name>.safetensors with "value", float64
 FusionFFTTestSleep:    IMAGE through unchanged, after a while that shows progress and can be interrupted
+FusionFFTTestForeignFlow: a FLOW as another pack might mean it: one tensor
+FusionFFTTestFilm:     INTERP_MODEL with the host's own FILM network, without numbers (hosts that have it)
 """
 
 import time
 from pathlib import Path
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.utils
 import folder_paths
 import torch
@@ -127,9 +130,39 @@ class Sleep(io.ComfyNode):
         return io.NodeOutput(image)
 
 
+class ForeignFlow(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(node_id="FusionFFTTestForeignFlow", category=CATEGORY, inputs=[], outputs=[Flow.Output()])
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(torch.zeros(1, 37, 50, 2))
+
+
+class Film(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestFilm",
+            category=CATEGORY,
+            inputs=[],
+            outputs=[io.Custom("INTERP_MODEL").Output()],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        from comfy_extras.frame_interpolation_models.film_net import FILMNet
+
+        with torch.device("meta"):
+            network = FILMNet()
+        device = comfy.model_management.get_torch_device()
+        return io.NodeOutput(comfy.model_patcher.CoreModelPatcher(network, load_device=device, offload_device=device))
+
+
 class TestExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [Load, Save, SaveFlow, SaveFloat, Sleep]
+        return [Load, Save, SaveFlow, SaveFloat, Sleep, ForeignFlow, Film]
 
 
 async def comfy_entrypoint() -> TestExtension:

@@ -1,0 +1,120 @@
+"""What saved graphs and people rely on: ids, the order of inputs, defaults said once, and words for all of it."""
+
+import inspect
+
+import pytest
+
+from comfy_fusionfft import api
+from comfy_fusionfft.cli import build_parser
+from comfy_fusionfft.families.fusionfft import Fuse
+
+# Saved graphs keep widgets by position: append, never insert, reorder or rename.
+INPUTS = {
+    "FusionFFTInterpolate": [
+        *("images", "multiplier", "source_fps", "target_fps", "method", "num_anchors"),
+        *("spectral_alpha", "spectral_lo", "spectral_hi", "scale", "uhd", "ensemble", "rife_model", "fusion_model"),
+    ],
+    "FusionFFTLoadRIFE": ["model", "dtype"],
+    "FusionFFTLoadFusion": ["model", "dtype"],
+    "FusionFFTFlow": [
+        *("images", "multiplier", "source_fps", "target_fps", "scale", "uhd", "ensemble", "anchor_flow"),
+        *("num_anchors", "half", "rife_model"),
+    ],
+    "FusionFFTFuse": ["images", "flow", "num_anchors", "warped_prior", "fusion_model"],
+    "FusionFFTSpectralSwap": ["images", "prior", "alpha", "lo", "hi", "soft", "prior_kind", "clamp_gain", "flow"],
+    "FusionFFTFlowPreview": ["flow", "show", "num_anchors", "images"],
+    "FusionFFTFlowWarp": ["images", "flow", "side"],
+}
+OUTPUTS = {
+    "FusionFFTInterpolate": ["IMAGE", "FLOAT"],
+    "FusionFFTLoadRIFE": ["RIFE_MODEL"],
+    "FusionFFTLoadFusion": ["FUSIONFFT_MODEL"],
+    "FusionFFTFlow": ["FLOW", "FLOAT"],
+    "FusionFFTFuse": ["IMAGE", "IMAGE"],
+    "FusionFFTSpectralSwap": ["IMAGE"],
+    "FusionFFTFlowPreview": ["IMAGE"],
+    "FusionFFTFlowWarp": ["IMAGE", "MASK"],
+}
+SOCKETS = {"IMAGE", "FLOW", "RIFE_MODEL,INTERP_MODEL", "FUSIONFFT_MODEL"}
+NODES_OWN = {"source_fps", "target_fps", "half", "warped_prior", "show", "model", "side"}
+"""Inputs that have no counterpart of that name in the library."""
+
+
+@pytest.fixture
+def nodes(either_host) -> dict[str, dict]:
+    everything = either_host.client.object_info()
+    return {name: node for name, node in everything.items() if node["python_module"].endswith("fusionfft")}
+
+
+def inputs(node: dict) -> dict[str, list]:
+    """In the front end's order."""
+    return {
+        name: node["input"][group][name]
+        for group in ("required", "optional")
+        for name in node["input_order"].get(group, ())
+    }
+
+
+def test_ids_and_order_stay(nodes):
+    assert {name: list(inputs(node)) for name, node in nodes.items()} == INPUTS
+    assert {name: node["output"] for name, node in nodes.items()} == OUTPUTS
+
+
+def test_every_node_can_be_found(nodes):
+    for node in nodes.values():
+        assert node["category"] == "FusionFFT" and len(node["description"]) > 40
+        assert len(set(node["search_aliases"])) == len(node["search_aliases"]) >= 2
+        assert not node["deprecated"] and not node["experimental"]
+    names = [node["display_name"] for node in nodes.values()]
+    assert len(set(names)) == len(names)
+    assert {"rife", "vfi", "frame interpolation"} <= set(nodes["FusionFFTInterpolate"]["search_aliases"])
+
+
+def test_every_input_is_explained(nodes):
+    for name, node in nodes.items():
+        for field, (kind, settings) in inputs(node).items():
+            tip = settings["tooltip"]
+            assert tip[-1] in ".…)”" and "  " not in tip, (name, field)
+            if kind in SOCKETS:
+                continue
+            assert "default" in tip.lower(), (name, field)
+            if kind in ("INT", "FLOAT"):
+                assert {"default", "min", "max"} <= settings.keys(), (name, field)
+                shown = f"{settings['default']:g}"
+                assert f"Default {shown}" in tip, (name, field)
+
+
+def test_defaults_are_the_library_s_and_the_command_line_s(nodes):
+    library = {}
+    for function in (api.spectral_swap, Fuse, api.load_method, api.extract_flow, api.interpolate):
+        library |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    library |= {"method": api.DEFAULT_METHOD, "multiplier": api.timing_for().factor}
+    command = vars(build_parser("interpolate").parse_args(["interpolate", "in", "out"]))
+    command |= vars(build_parser("spectral").parse_args(["spectral", "in", "prior", "out"]))
+    for name, node in nodes.items():
+        for field, (kind, settings) in inputs(node).items():
+            if kind in SOCKETS or field in NODES_OWN:
+                continue
+            value = settings.get("default")
+            if field == "scale":
+                value = float(value)
+            if field == "dtype":
+                assert value == command["dtype"] == "auto"
+            elif field == "prior_kind":  # the library has no flow to tell by
+                assert value == "auto" and library["prior_kind"] == "neighbours"
+            else:
+                assert value == library[field], (name, field)
+                # The command line says "auto" where the library chooses.
+                assert field == "multiplier" or command[field] in (value, "auto"), (name, field)
+
+
+def test_models_that_need_no_file_come_first(nodes):
+    flows, fusions = (nodes[f"FusionFFTLoad{kind}"]["input"]["required"]["model"][1] for kind in ("RIFE", "Fusion"))
+    assert flows["options"][:2] == ["dis (built-in, no weights)", f"{api.EMBEDDED_RIFE} (built-in)"]
+    assert flows["default"] == flows["options"][0] and api.DEFAULT_FLOW == "dis"
+    assert fusions["options"][0] == f"{api.EMBEDDED_FUSION} (built-in)"
+
+
+def test_the_pack_is_imported_and_serves_its_folder(either_host):
+    assert not either_host.server.failed_imports()
+    assert either_host.server.import_seconds()["comfyui-fusionfft"] < 1.0  # loose: other processes share the machine
