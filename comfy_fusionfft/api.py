@@ -33,8 +33,9 @@ from .swap import PriorKind, swap_clip
 from .timeline import At, Multiply, Rate, Timing
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .families.fusionfft import FusionNet
-    from .families.rife.net import IFNet
     from .video import ClipInfo, Written
 
 DEFAULT_FLOW = "dis"
@@ -75,13 +76,13 @@ def exact_rate(value: Fraction | float | str) -> Fraction:
 
 
 def load_flow(
-    flow: str | Path | IFNet = "auto", *, host: Host, scale: float = 1.0, uhd: bool = False, ensemble: bool = False
+    flow: str | Path | nn.Module = "auto", *, host: Host, scale: float = 1.0, uhd: bool = False, ensemble: bool = False
 ) -> FlowSource:
     """The flow source called ``flow``, placed on the host's device.
 
     flow: ``auto``, ``dis`` (classical, no weights), ``rife`` (the embedded network), a safetensors file or
-        the name of one in the searched folders, or a folder of flow that ``extract_flow`` made; or a RIFE
-        network that is in its place already.
+        the name of one in the searched folders, or a folder of flow that ``extract_flow`` made; or a
+        network of ``checkpoints.load`` that is in its place already.
     scale: 0.25, 0.5, 1, 2 or 4; below 1 flow is searched on a smaller picture (large motion, 4K).
     uhd: scale 1 becomes 0.5.
     ensemble: run RIFE in both directions and average, for networks that have it.
@@ -89,25 +90,20 @@ def load_flow(
     if scale not in SCALES:
         raise InputError(f"scale {scale} is not one of {', '.join(f'{s:g}' for s in SCALES)}: choose the nearest")
     scale = 0.5 if uhd and scale == 1.0 else scale
-    if not isinstance(flow, (str, Path)):
-        from .families.rife import RIFEFlow
+    if isinstance(flow, (str, Path)):
+        name = DEFAULT_FLOW if flow == "auto" else flow
+        if Path(name).is_dir():
+            return StoredFlow(name)
+        if name == "dis":
+            return _dis(scale)
+        flow = host.place(load(find(EMBEDDED_RIFE if name == "rife" else name)).module)
+    return flow.family.source(flow, scale=scale, ensemble=ensemble, seed=lambda: _dis(scale))
 
-        return RIFEFlow(flow, scale=scale, ensemble=ensemble)
-    name = DEFAULT_FLOW if flow == "auto" else flow
-    if Path(name).is_dir():
-        return StoredFlow(name)
-    if name == "dis":
-        from .families.dis import DISFlow
 
-        return DISFlow(scale=scale)
-    from .families.rife import RIFEFlow
+def _dis(scale: float) -> FlowSource:
+    from .families.dis import DISFlow
 
-    loaded = load(find(EMBEDDED_RIFE if name == "rife" else name))
-    if loaded.family.kind != "flow":
-        raise InputError(
-            f"{name} is a {loaded.family.title} model, which does not make flow: choose a RIFE file or dis"
-        )
-    return RIFEFlow(host.place(loaded.module), scale=scale, ensemble=ensemble)
+    return DISFlow(scale=scale)
 
 
 def load_method(

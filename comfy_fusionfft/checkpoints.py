@@ -45,7 +45,7 @@ _OTHER_FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A network with the file's weights, float32, on the CPU, in evaluation mode."""
+    """A network with the file's weights, float32, on the CPU, in evaluation mode; ``module.family`` is its family."""
 
     module: nn.Module
     family: Family
@@ -86,8 +86,7 @@ def load(path: str | Path, *, families: Sequence[Family] | None = None) -> Loade
     family, config = _claim(path, header.tensors, header.metadata, families)
     _check_complete(path, family, config, family.canonical(header.tensors))
     module = family.build(config)
-    module.load_state_dict(family.canonical(_read_safetensors(path)))
-    return Loaded(module.eval(), family, config, header.metadata)
+    return _loaded(module, family, config, family.canonical(_read_safetensors(path)), header.metadata)
 
 
 def recognise(state: Mapping[str, Tensor], origin: str, kind: str) -> Loaded:
@@ -99,9 +98,16 @@ def recognise(state: Mapping[str, Tensor], origin: str, kind: str) -> Loaded:
     family, config = _claim(Path(origin), state, {}, families)
     state = family.canonical(state)
     _check_complete(Path(origin), family, config, state)
-    module = family.build(config)
-    module.load_state_dict({name: tensor.detach().to("cpu", torch.float32) for name, tensor in state.items()})
-    return Loaded(module.eval(), family, config, {})
+    state = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in state.items()}
+    return _loaded(family.build(config), family, config, state, {})
+
+
+def _loaded(
+    module: nn.Module, family: Family, config: Any, state: dict[str, Tensor], metadata: dict[str, str]
+) -> Loaded:
+    module.load_state_dict(state)
+    module.family = family  # a network that travels alone can still be told apart
+    return Loaded(module.eval(), family, config, metadata)
 
 
 def read_header(path: str | Path) -> Header:

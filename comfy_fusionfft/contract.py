@@ -163,6 +163,8 @@ class Family:
         shapes, never file names.
     build: Config -> network with random weights whose state dict is the canonical one.
     describe: Config -> metadata worth writing into a converted file (what shapes cannot tell).
+    source: of a ``flow`` family: the FlowSource that runs a placed network,
+        ``source(network, scale=…, ensemble=…, seed=…)``; ``seed()`` is a source without weights to start from.
     """
 
     name: str
@@ -172,3 +174,4 @@ class Family:
     build: Callable[[Any], nn.Module]
     canonical: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = field(default=dict)
     describe: Callable[[Any], dict[str, str]] = field(default=lambda config: {})
+    source: Callable[..., FlowSource] | None = None

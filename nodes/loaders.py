@@ -95,7 +95,7 @@ def load_fusion_model(name: str = "", dtype: str = "auto") -> Any:
 
 def flow_network(model: Any) -> Any:
     """A RIFE_MODEL or INTERP_MODEL as what the host loads: a patcher with our network, or a source's name."""
-    if isinstance(model, str) or hasattr(getattr(model, "model", None), "config"):
+    if isinstance(model, str) or hasattr(getattr(model, "model", None), "family"):
         return model
     if not hasattr(getattr(model, "model", None), "state_dict"):
         raise InputError(f"a {type(model).__name__} is connected as RIFE model: use Load RIFE Model")

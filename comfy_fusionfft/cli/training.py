@@ -6,17 +6,21 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from ..checkpoints import find, load
 from ..errors import InputError
 from ..families.dis.flow import DISFlow
 from ..families.fusionfft.config import MAX_ANCHORS, FusionConfig
 from ..families.fusionfft.recipe import STAGES as FUSION_STAGES
 from ..families.fusionfft.recipe import FusionRecipe
+from ..families.refine.recipe import STAGES as REFINE_STAGES
+from ..families.refine.recipe import RefineRecipe
 from ..families.rife.recipe import RIFERecipe
-from ..train.chains import SPACINGS, add_chains, halved, instants
+from ..train.chains import SPACINGS, Search, add_chains, add_taught, halved, instants
 from ..train.data import is_held_out
 from ..train.flows import add_flows, dis_bidirectional
-from ..train.pack import pack, read_index
+from ..train.pack import PackedWindow, pack, read_index
 from ..train.perceptual import Perceptual
 from .shared import defaults, integers, say, words
 
@@ -97,7 +101,30 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
     parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
 
+    add_train_refine(families.add_parser("refine", help="a network that makes DIS flow better"))
     add_train_fusion(families.add_parser("fusionfft", help="a fusion network, on DIS flow"))
+
+
+def add_train_refine(parser: argparse.ArgumentParser) -> None:
+    stage = REFINE_STAGES[0]
+    parser.set_defaults(run=_train_refine)
+    parser.add_argument("--packs", type=Path, metavar="DIR", help="folder made by `fusionfft pack --frames 13`")
+    parser.add_argument("--clips", type=Path, metavar="DIR", help="or clips, packed into OUT/packs first")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights, state, log and sheets go here")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--minutes", type=float, help="train for so long, validation not counted")
+    budget.add_argument("--steps", type=int, help="or for so many steps")
+    parser.add_argument(
+        "--teacher", metavar="FILE", help="teacher weights: learn its flow first (without: from pictures)"
+    )
+    parser.add_argument("--stages", type=words, help="only these of taught, pictures")
+    parser.add_argument("--batch", type=int, default=stage.batch, help=f"samples of a step (default: {stage.batch})")
+    parser.add_argument("--crop", type=int, default=stage.crop, help=f"their side, in pixels (default: {stage.crop})")
+    parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
+    parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
+    parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
 
 
 def add_train_fusion(parser: argparse.ArgumentParser) -> None:
@@ -137,24 +164,12 @@ def add_train_fusion(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_fusion(options: argparse.Namespace) -> int:
-    from ..train.loop import Budget, train
-
-    if (options.packs is None) == (options.clips is None):
-        raise InputError("training needs --packs DIR or --clips DIR: give one of them")
     if options.num_anchors not in range(1, MAX_ANCHORS + 1):
         raise InputError(f"{options.num_anchors} anchors asked for: use 1 to {MAX_ANCHORS} (default 3)")
-    packs, spacings = options.packs or options.out / "packs", tuple(options.steps)
-    if options.clips and not packs.exists():
-        pack(options.clips, packs, frames=3 * max(spacings) + 1, windows_per_clip=3, report=say)
+    spacings = tuple(options.steps)
+    packs = _packs(options, frames=3 * max(spacings) + 1, windows_per_clip=3)
     search = DISFlow().search
-    add_chains(
-        packs,
-        halved(search) if options.uhd else search,
-        spacings=spacings,
-        max_mib=options.cache_mib,
-        wanted=lambda window: not is_held_out(window.clip),
-        report=say,
-    )
+    _chains(packs, halved(search) if options.uhd else search, spacings=spacings, max_mib=options.cache_mib)
     perceptual = Perceptual(options.perceptual) if options.perceptual else None
     if perceptual is None:
         say("the perceptual loss is off: --perceptual FILE was not given")
@@ -172,50 +187,80 @@ def _train_fusion(options: argparse.Namespace) -> int:
     if options.epochs:
         samples = sum(len(instants(window.count, spacings)) for window in read_index(packs))
         steps = max(1, round(options.epochs * samples / options.batch_size))
+    return _train(
+        recipe, packs, options, steps, average=0.998, precision=options.mixed_precision, wandb=options.wandb_project
+    )
+
+
+def _train_refine(options: argparse.Namespace) -> int:
+    packs = _packs(options, frames=13, windows_per_clip=3)
+    _chains(packs, DISFlow().search)
+    if options.teacher:
+        from ..train.teacher import Teacher
+
+        add_taught(packs, Teacher(options.teacher).bidirectional, wanted=_trained_on, report=say)
+    recipe = RefineRecipe()
+    if options.start:
+        net = load(find(options.start)).module
+        recipe = RefineRecipe(net.config)
+        recipe.net.load_state_dict(net.state_dict())
+    recipe.stages = tuple(replace(stage, batch=options.batch, crop=options.crop) for stage in recipe.stages)
+    how = {"precision": options.precision, "stages": options.stages}
+    return _train(recipe, packs, options, options.steps, average=0.998, **how)
+
+
+def _train_rife(options: argparse.Namespace) -> int:
+    fresh = options.clips and not (options.out / "packs").exists()
+    packs = _packs(options)
+    if fresh:
+        add_flows(packs, dis_bidirectional, reduce=2, report=say)
+    recipe = RIFERecipe()
+    if options.start:
+        recipe.net.load_state_dict(load(find(options.start)).module.state_dict())
+    return _train(
+        recipe,
+        packs,
+        options,
+        options.steps,
+        precision=options.precision,
+        grow=options.grow,
+        stages=options.stages,
+    )
+
+
+def _packs(options: argparse.Namespace, **how: int) -> Path:
+    """The packs to train on, made of the clips first where clips are given."""
+    if (options.packs is None) == (options.clips is None):
+        raise InputError("training needs --packs DIR or --clips DIR: give one of them")
+    packs = options.packs or options.out / "packs"
+    if options.clips and not packs.exists():
+        pack(options.clips, packs, report=say, **how)
+    return packs
+
+
+def _chains(packs: Path, search: Search, **how: object) -> None:
+    add_chains(packs, search, wanted=_trained_on, report=say, **how)
+
+
+def _trained_on(window: PackedWindow) -> bool:
+    return not is_held_out(window.clip)
+
+
+def _train(recipe: nn.Module, packs: Path, options: argparse.Namespace, steps: int | None, **how: object) -> int:
+    # Accelerate and TensorBoard are extras: packing and the other commands do without them
+    from ..train.loop import Budget, train
+
     every = max(1, steps // 20) if steps else 5
     progress = train(
         recipe,
         packs,
         options.out,
         Budget(minutes=options.minutes, steps=steps, validate_every=every, save_every=every),
-        average=0.998,
         seed=options.seed,
         device=options.device,
-        precision=options.mixed_precision,
         resume=not options.fresh,
-        wandb=options.wandb_project,
         report=say,
-    )
-    say(f"{progress.step} steps, {progress.samples} samples, {progress.seconds / 60:.1f} minutes: {options.out}")
-    return 0
-
-
-def _train_rife(options: argparse.Namespace) -> int:
-    # Accelerate and TensorBoard are extras: packing and the other commands do without them
-    from ..train.loop import Budget, train
-
-    if (options.packs is None) == (options.clips is None):
-        raise InputError("training needs --packs DIR or --clips DIR: give one of them")
-    packs = options.packs or options.out / "packs"
-    if options.clips and not packs.exists():
-        pack(options.clips, packs, report=say)
-        add_flows(packs, dis_bidirectional, reduce=2, report=say)
-    recipe = RIFERecipe()
-    if options.start:
-        recipe.net.load_state_dict(load(find(options.start)).module.state_dict())
-    every = max(1, options.steps // 20) if options.steps else 5
-    progress = train(
-        recipe,
-        packs,
-        options.out,
-        Budget(minutes=options.minutes, steps=options.steps, validate_every=every, save_every=every),
-        seed=options.seed,
-        device=options.device,
-        precision=options.precision,
-        grow=options.grow,
-        resume=not options.fresh,
-        stages=options.stages,
-        report=say,
+        **how,
     )
     say(f"{progress.step} steps, {progress.samples} samples, {progress.seconds / 60:.1f} minutes: {options.out}")
     return 0

@@ -21,8 +21,8 @@ from ..contract import Flow
 from ..errors import InputError
 from ..families.fusionfft.anchors import link
 from ..families.fusionfft.inputs import FusionInput, from_links
-from ..ops.intermediate import intermediate_flow
-from .chains import FOLDER, SHRINK, instants, links, read_chains
+from ..ops.intermediate import flow_to_times, intermediate_flow
+from .chains import FOLDER, SHRINK, TAUGHT, instants, links, read_chains
 from .data import is_held_out
 from .pack import PackedWindow, decode, read_index
 
@@ -39,12 +39,14 @@ class ChainBatch:
     x: what the network is given. truth: ``(B, 3, H, W)`` 0..1, without added grain.
     grainy: the same with the grain that was added to the frames, of the same strength but its own.
     weight: ``(B, 1, H, W)``: the border of a crop counts less, since motion leads out of it.
+    taught: a teacher's flow at the instant, and how far its two halves are to be trusted, ``(B, 2, H, W)`` in 0..1.
     """
 
     x: FusionInput
     truth: Tensor
     grainy: Tensor
     weight: Tensor
+    taught: tuple[Flow, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,15 @@ class ChainDraw:
 class Chains:
     """Windows of a folder of packs that have chains; those of held-out clips are left aside.
 
-    frames: ``(count, 3, H, W)`` uint8 of each. flow, spacings: see ``train.chains``.
+    frames: ``(count, 3, H, W)`` uint8 of each. flow, spacings: see ``train.chains``. taught: a teacher's flow of the
+    same chains, in which case windows without it are left aside.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, taught: bool = False):
         index = read_index(folder)
         found = {int(path.stem): path for path in sorted((folder / FOLDER).glob("*.safetensors"))}
+        lessons = {int(path.stem): path for path in (folder / TAUGHT).glob("*.safetensors")} if taught else {}
+        found = {n: path for n, path in found.items() if not taught or n in lessons}
         chosen = {index[n]: n for n in found if not is_held_out(index[n].clip)}
         if not chosen:
             raise InputError(f"{folder} has no chains to train on; add them with train.chains.add_chains")
@@ -86,6 +91,7 @@ class Chains:
         self.frames = [frames[n] for n in chosen.values()]
         read = [read_chains(found[n]) for n in chosen.values()]
         self.flow, self.spacings = [flow for flow, _ in read], [spacings for _, spacings in read]
+        self.taught = [read_chains(lessons[n])[0] for n in chosen.values()] if taught else None
 
     def known(self, window: int) -> dict[tuple[int, int], int]:
         """(left, right) frame -> place in the window's flow."""
@@ -133,18 +139,23 @@ class ChainSampler:
         anchors = 1 + int(torch.multinomial(torch.tensor(how.anchors), 1, generator=self._choice))
         picks = torch.multinomial(weights, how.batch, replacement=True, generator=self._choice).tolist()
         parts = [self._cut(self._instants[pick], anchors, how.crop) for pick in picks]
-        frames, valid, truth, flow, time = (torch.stack(each).to(self.device) for each in zip(*parts, strict=True))
+        stacked = (torch.stack(each).to(self.device) for each in zip(*parts, strict=True))
+        frames, valid, truth, flow, taught, time = stacked
         frames, truth = frames.float().div_(255), truth.float().div_(255)
         valid = self._drop(valid, how.lone)
         flow = self._spoil(flow.float(), how.spoilt)
-        frames, valid, truth, flow, time = self._turn(frames, valid, truth, flow, time)
+        frames, valid, truth, flow, taught, time = self._turn(frames, valid, truth, flow, taught.float(), time)
         frames, truth, grainy = self._shade(frames, truth, how.grain)
         weight = torch.full((1, 1, how.crop, how.crop), 0.2, device=self.device)
         weight[..., how.border : -how.border, how.border : -how.border] = 1
-        return ChainBatch(self._input(frames, valid, flow, time), truth, grainy, weight)
+        lesson = None
+        if self.chains.taught is not None:
+            lesson = flow_to_times(*(each.contiguous() for each in _enlarge(taught).unbind(1)), time)
+        return ChainBatch(self._input(frames, valid, flow, time), truth, grainy, weight, lesson)
 
     def _cut(self, instant: tuple[int, int, int, int], anchors: int, crop: int) -> tuple[Tensor, ...]:
-        """-> frames ``(2N, 3, S, S)``, valid ``(2N,)``, truth, flow ``(2N-1, 2, 2, S/2, S/2)``, time."""
+        """-> frames ``(2N, 3, S, S)``, valid ``(2N,)``, truth, flow ``(2N-1, 2, 2, S/2, S/2)``, taught flow of the
+        nearest pair ``(2, 2, S/2, S/2)`` (empty without a teacher), time."""
         n, d, a, k = instant
         window, frames, stored = self.chains.windows[n], self.chains.frames[n], self.chains.flow[n]
         known = self.chains.known(n)
@@ -161,7 +172,8 @@ class ChainSampler:
         still = torch.zeros(2, 2, crop // SHRINK, crop // SHRINK, dtype=stored.dtype)
         pairs = [known.get((p, p + d)) for p in places[:-1]]
         flow = torch.stack([still if pair is None else stored[pair][half] for pair in pairs])
-        return stack, torch.tensor(exists), frames[k][at], flow, torch.tensor((k - a) / d)
+        taught = self.chains.taught[n][known[a, a + d]][half] if self.chains.taught else still[:0]
+        return stack, torch.tensor(exists), frames[k][at], flow, taught, torch.tensor((k - a) / d)
 
     def _flags(self, count: int, chance: float) -> Tensor:
         return (torch.rand(count, generator=self._choice) < chance).to(self.device)
@@ -198,24 +210,26 @@ class ChainSampler:
         return flow
 
     def _turn(
-        self, frames: Tensor, valid: Tensor, truth: Tensor, flow: Tensor, time: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        self, frames: Tensor, valid: Tensor, truth: Tensor, flow: Tensor, taught: Tensor, time: Tensor
+    ) -> tuple[Tensor, ...]:
         """The whole batch mirrored, flipped, transposed; single samples played backwards."""
         mirror, flip, transpose = (self._flags(3, 0.5)).tolist()
         sign = torch.ones(2, 1, 1, device=flow.device)
-        if mirror:
-            frames, truth, flow, sign[0] = frames.flip(-1), truth.flip(-1), flow.flip(-1), -sign[0]
-        if flip:
-            frames, truth, flow, sign[1] = frames.flip(-2), truth.flip(-2), flow.flip(-2), -sign[1]
-        flow = flow * sign
+        for axis, chosen in ((-1, mirror), (-2, flip)):
+            if chosen:
+                frames, truth, flow, taught = (each.flip(axis) for each in (frames, truth, flow, taught))
+                sign[-1 - axis] = -1
+        flow, taught = flow * sign, taught * sign
         if transpose:
-            frames, truth, flow = frames.mT, truth.mT, flow.mT.flip(3)
+            frames, truth, flow, taught = frames.mT, truth.mT, flow.mT.flip(-3), taught.mT.flip(-3)
         back = self._flags(len(frames), 0.5)
         wide = back[:, None, None, None, None]
         frames = torch.where(wide, frames.flip(1), frames)
         flow = torch.where(wide[..., None], flow.flip(1, 2), flow)
         valid = torch.where(back[:, None], valid.flip(1), valid)
-        return frames, valid, truth, flow, torch.where(back, 1 - time, time)
+        if taught.numel():
+            taught = torch.where(wide, taught.flip(1), taught)
+        return frames, valid, truth, flow, taught, torch.where(back, 1 - time, time)
 
     def _shade(self, frames: Tensor, truth: Tensor, chance: float) -> tuple[Tensor, Tensor, Tensor]:
         """Gain, order of the colours, and in some samples grain, another one in every frame."""

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ..contract import Flow, Position
 from ..errors import CheckpointError, InputError
+from ..ops.correlate import correlate
 from ..ops.intermediate import intermediate_flow
 from ..ops.pad import crop, pad_to
 from ..ops.splat import splat_average
@@ -52,34 +53,6 @@ def _convs(*channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
 
 def _resize(image: Tensor, factor: float) -> Tensor:
     return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
-
-
-def correlate(first: Tensor, second: Tensor, radius: int = _RADIUS, tile: int = 8) -> Tensor:
-    """Mean over channels of ``first(x, y) · second(x + dx, y + dy)`` for every shift of up to ``radius`` pixels.
-
-    ``(B, C, H, W)`` twice -> ``(B, (2·radius+1)², H, W)``, dx running fastest; zero beyond the border.
-    ``tile`` changes the speed only: each tile of ``first`` meets the window of ``second`` around it in one
-    matrix product, which takes three times the needed multiplications but no pass over memory per shift.
-    """
-    batch, channels, height, width = first.shape
-    rows, columns = -(-height // tile), -(-width // tile)
-    bottom, right = rows * tile - height, columns * tile - width
-    side, window = 2 * radius + 1, tile + 2 * radius
-
-    tiles = F.pad(first, (0, right, 0, bottom)).unfold(2, tile, tile).unfold(3, tile, tile)
-    tiles = tiles.permute(0, 2, 3, 4, 5, 1).reshape(-1, tile * tile, channels)
-    windows = F.pad(second, (radius, radius + right, radius, radius + bottom))
-    windows = windows.unfold(2, window, tile).unfold(3, window, tile)  # (B, C, rows, columns, window, window)
-    windows = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels, window * window)
-    products = torch.bmm(tiles, windows)  # (B·rows·columns, tile², window²)
-
-    # Pixel (y, x) of a tile needs the window's places (y + dy, x + dx): a view with one more step per pixel.
-    row, place = window * window, products.shape[1] * window * window
-    scores = products.as_strided(
-        (batch, side, side, rows, tile, columns, tile),
-        (rows * columns * place, window, 1, columns * place, tile * row + window, place, row + 1),
-    )
-    return scores.reshape(batch, side * side, rows * tile, columns * tile)[..., :height, :width] / channels
 
 
 class FeaturePyramid(nn.Module):
@@ -107,7 +80,7 @@ class FlowEstimator(nn.Module):
         self.conv_layer6 = nn.Sequential(nn.Conv2d(_STATE, 4, 3, padding=1))
 
     def forward(self, features0: Tensor, features1: Tensor, state: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        matches = F.leaky_relu(correlate(features0, features1), _SLOPE)
+        matches = F.leaky_relu(correlate(features0, features1, _RADIUS), _SLOPE)
         state = torch.cat((matches, features0, features1, state, flow), dim=1)
         for layer in (self.conv_layer1, self.conv_layer2, self.conv_layer3, self.conv_layer4, self.conv_layer5):
             state = layer(state)

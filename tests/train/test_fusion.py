@@ -12,19 +12,14 @@ from comfy_fusionfft.cli import main
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.families.fusionfft.config import FusionConfig, detect
 from comfy_fusionfft.families.fusionfft.fuse import plain_answer
-from comfy_fusionfft.families.fusionfft.recipe import (
-    STAGES,
-    FusionRecipe,
-    distance_loss,
-    edge_loss,
-    spectrum_loss,
-)
+from comfy_fusionfft.families.fusionfft.recipe import STAGES, FusionRecipe
 from comfy_fusionfft.train import chain_data
 from comfy_fusionfft.train.chain_data import ChainDraw, Chains, ChainSampler
 from comfy_fusionfft.train.chain_validate import high_energy, instant
 from comfy_fusionfft.train.chains import add_chains, halved, instants, links, path_of, read_chains
 from comfy_fusionfft.train.data import is_held_out
 from comfy_fusionfft.train.loop import Budget, train
+from comfy_fusionfft.train.losses import distance_loss, edge_loss, spectrum_loss
 from comfy_fusionfft.train.pack import read_index
 
 STEP, COUNT, CROP = 2, 7, 64

@@ -10,9 +10,10 @@ from places import shared_dir
 from safetensors.torch import load_file, save_file
 
 from comfy_fusionfft.errors import CheckpointError, InputError
+from comfy_fusionfft.ops.correlate import correlate
 from comfy_fusionfft.ops.splat import splat_blend
 from comfy_fusionfft.ops.warp import backward_warp
-from comfy_fusionfft.train.teacher import BiFlowNet, Teacher, TeacherFlow, correlate
+from comfy_fusionfft.train.teacher import BiFlowNet, Teacher, TeacherFlow
 
 SHARED = shared_dir()
 

@@ -20,6 +20,12 @@ def _build(config: RIFEConfig) -> IFNet:
     return IFNet(config)
 
 
+def _source(network: IFNet, *, scale: float, ensemble: bool, seed: object = None) -> RIFEFlow:
+    from .flow import RIFEFlow
+
+    return RIFEFlow(network, scale=scale, ensemble=ensemble)
+
+
 FAMILY = Family(
     name="rife",
     title="RIFE",
@@ -28,6 +34,7 @@ FAMILY = Family(
     build=_build,
     canonical=canonical,
     describe=describe,
+    source=_source,
 )
 
 
