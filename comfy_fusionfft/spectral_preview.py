@@ -9,9 +9,9 @@ finer than a halved chroma could hold. A delta is signed: level 128 is no change
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
-import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,6 +71,19 @@ class SpectralPreview:
         self._strength: dict[int, Tensor] = {}
         self._analysed: tuple[int, Tensor, Tensor] | None = None
 
+    def identity(self, node: str) -> str:
+        """A name that only the same pictures on the same node have, 32 hexadecimal digits."""
+        digest = hashlib.blake2b(node.encode(), digest_size=16)
+        seen: dict[int, int] = {}  # lenders are shared: each is read once, then named by its place in this order
+        for frame in self.frames:
+            digest.update(f"{frame.number} {frame.position} {frame.share} {tuple(frame.base.shape)}".encode())
+            for picture in (frame.base, frame.left, frame.right):
+                if id(picture) not in seen:
+                    seen[id(picture)] = len(seen)
+                    digest.update(picture.numpy())
+                digest.update(b"%d" % seen[id(picture)])
+        return digest.hexdigest()
+
     def base(self, frame: int) -> tuple[bytes, Profile]:
         """JPEG of the frame before the swap, and mean strength by frequency (see ``_profile``)."""
         picture = self.frames[frame].base
@@ -125,11 +138,16 @@ class PreviewStore:
         self._runs: OrderedDict[str, tuple[str, SpectralPreview]] = OrderedDict()
 
     def add(self, node: str, preview: SpectralPreview) -> str:
-        """Keep a node's newest run instead of its older one -> token."""
-        token = uuid.uuid4().hex
+        """Keep a node's newest run instead of its older one -> token.
+
+        Runs that differ in alpha or the band alone have the same token: a host that remembers results may announce
+        the older one again, and its pictures are still there, as are the spectra of those looked at.
+        """
+        token = preview.identity(node)
         with self._lock:
+            known = self._runs.get(token, (node, preview))
             self._runs = OrderedDict((t, run) for t, run in self._runs.items() if run[0] != node)
-            self._runs[token] = node, preview
+            self._runs[token] = known
             while len(self._runs) > 1 and sum(run.nbytes for _, run in self._runs.values()) > self.total_bytes:
                 self._runs.popitem(last=False)
         return token

@@ -6,7 +6,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..checkpoints import find, load
 from ..errors import InputError
@@ -156,6 +157,7 @@ def add_train_fusion(parser: argparse.ArgumentParser) -> None:
     option("--mixed-precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
     option("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
     option("--fresh", action="store_true", help="do not resume from OUT/state")
+    option("--teacher", metavar="FILE", help="teacher weights: a share of the samples has its motion")
     option("--perceptual", type=Path, metavar="FILE", help="SqueezeNet 1.1 weights for the perceptual loss")
     option("--prior", type=float, default=stage.prior, help="weight of nearness to the plain blend (default: 0)")
     option("--wandb-project", metavar="NAME", help="also log to Weights & Biases, if installed")
@@ -170,6 +172,7 @@ def _train_fusion(options: argparse.Namespace) -> int:
     packs = _packs(options, frames=3 * max(spacings) + 1, windows_per_clip=3)
     search = DISFlow().search
     _chains(packs, halved(search) if options.uhd else search, spacings=spacings, max_mib=options.cache_mib)
+    _taught(packs, options, spacings=spacings, max_mib=options.cache_mib)
     perceptual = Perceptual(options.perceptual) if options.perceptual else None
     if perceptual is None:
         say("the perceptual loss is off: --perceptual FILE was not given")
@@ -195,10 +198,7 @@ def _train_fusion(options: argparse.Namespace) -> int:
 def _train_refine(options: argparse.Namespace) -> int:
     packs = _packs(options, frames=13, windows_per_clip=3)
     _chains(packs, DISFlow().search)
-    if options.teacher:
-        from ..train.teacher import Teacher
-
-        add_taught(packs, Teacher(options.teacher).bidirectional, wanted=_trained_on, report=say)
+    _taught(packs, options)
     recipe = RefineRecipe()
     if options.start:
         net = load(find(options.start)).module
@@ -240,6 +240,21 @@ def _packs(options: argparse.Namespace, **how: int) -> Path:
 
 def _chains(packs: Path, search: Search, **how: object) -> None:
     add_chains(packs, search, wanted=_trained_on, report=say, **how)
+
+
+def _taught(packs: Path, options: argparse.Namespace, **how: object) -> None:
+    """A teacher's flow of the chains, found where the training will run."""
+    if not options.teacher:
+        return
+    from ..train.teacher import Teacher
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    teacher = Teacher(options.teacher).to(device)
+
+    def both_ways(left: Tensor, right: Tensor) -> tuple[Tensor, ...]:
+        return tuple(flow.cpu() for flow in teacher.bidirectional(left.to(device), right.to(device)))
+
+    add_taught(packs, both_ways, wanted=_trained_on, report=say, **how)
 
 
 def _trained_on(window: PackedWindow) -> bool:

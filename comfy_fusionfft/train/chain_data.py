@@ -56,7 +56,7 @@ class ChainDraw:
     batch: samples. crop: their side in pixels, a multiple of 16. border: pixels that count less.
     anchors: chance of a batch with 1, 2, 3, … anchors.
     lone: chance that a side of all farther anchors is missing. spoilt: share of samples with spoilt motion.
-    grain: share with added grain.
+    grain: share with added grain. foreign: share whose motion is a teacher's, where the windows have it.
     """
 
     batch: int = 4
@@ -66,6 +66,7 @@ class ChainDraw:
     lone: float = 0.08
     spoilt: float = 0.3
     grain: float = 0.2
+    foreign: float = 0.0
 
 
 class Chains:
@@ -138,7 +139,11 @@ class ChainSampler:
             raise InputError(f"Crops of {how.crop} do not fit in the packed pictures; choose a smaller crop")
         anchors = 1 + int(torch.multinomial(torch.tensor(how.anchors), 1, generator=self._choice))
         picks = torch.multinomial(weights, how.batch, replacement=True, generator=self._choice).tolist()
-        parts = [self._cut(self._instants[pick], anchors, how.crop) for pick in picks]
+        foreign = self.chains.taught is not None and how.foreign > 0
+        others = self._flags(how.batch, how.foreign).tolist() if foreign else [False] * how.batch
+        parts = [
+            self._cut(self._instants[pick], anchors, how.crop, other) for pick, other in zip(picks, others, strict=True)
+        ]
         stacked = (torch.stack(each).to(self.device) for each in zip(*parts, strict=True))
         frames, valid, truth, flow, taught, time = stacked
         frames, truth = frames.float().div_(255), truth.float().div_(255)
@@ -153,11 +158,12 @@ class ChainSampler:
             lesson = flow_to_times(*(each.contiguous() for each in _enlarge(taught).unbind(1)), time)
         return ChainBatch(self._input(frames, valid, flow, time), truth, grainy, weight, lesson)
 
-    def _cut(self, instant: tuple[int, int, int, int], anchors: int, crop: int) -> tuple[Tensor, ...]:
+    def _cut(self, instant: tuple[int, int, int, int], anchors: int, crop: int, foreign: bool) -> tuple[Tensor, ...]:
         """-> frames ``(2N, 3, S, S)``, valid ``(2N,)``, truth, flow ``(2N-1, 2, 2, S/2, S/2)``, taught flow of the
         nearest pair ``(2, 2, S/2, S/2)`` (empty without a teacher), time."""
         n, d, a, k = instant
-        window, frames, stored = self.chains.windows[n], self.chains.frames[n], self.chains.flow[n]
+        window, frames = self.chains.windows[n], self.chains.frames[n]
+        stored = (self.chains.taught if foreign else self.chains.flow)[n]
         known = self.chains.known(n)
         y, x = (
             SHRINK * int(torch.randint((side - crop) // SHRINK + 1, (), generator=self._choice))

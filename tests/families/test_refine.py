@@ -22,7 +22,7 @@ def awake(config=SMALL):
     torch.manual_seed(0)
     net = RefineNet(config).eval()
     for layer in (net.estimator.correct, net.fine.correct):
-        torch.nn.init.normal_(layer.weight, std=0.05)
+        torch.nn.init.normal_(layer.weight, std=0.5)
     return net
 
 

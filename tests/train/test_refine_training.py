@@ -75,7 +75,7 @@ def test_a_lesson_that_was_learnt_costs_least():
 
 
 def test_it_learns_to_mend_flow_writes_and_goes_on(folder, tmp_path):
-    stages = (Stage(batch=4, crop=64, rate=4e-3, spoilt=0.0),)
+    stages = (Stage(batch=4, crop=64, rate=2e-2, spoilt=0.0),)
 
     def run(steps):
         torch.manual_seed(0)

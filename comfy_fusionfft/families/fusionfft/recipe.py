@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ...train.chains import TAUGHT
 from ...train.losses import distance_loss, edge_loss, spectrum_loss
 from .config import MAX_ANCHORS, FusionConfig, describe
 from .fuse import plain_answer
@@ -31,7 +32,8 @@ class Stage:
     (only with the weights it needs), ``prior`` (nearness to the plain blend; off: it holds back what is learnt).
 
     share: of the whole time. batch, crop, anchors: see ``train.chain_data.ChainDraw``; of ``anchors`` only
-    the first ``num_anchors`` are drawn. rate: peak of the learning rate.
+    the first ``num_anchors`` are drawn. rate: peak of the learning rate. foreign: share of samples with a teacher's
+    motion, where the packs have it: one network shall serve other sources than the one it mostly sees.
     """
 
     name: str = "fuse"
@@ -45,6 +47,7 @@ class Stage:
     spectrum: float = 0.1
     perceptual: float = 0.15
     prior: float = 0.0
+    foreign: float = 0.35
 
 
 STAGES = (Stage(),)
@@ -81,13 +84,15 @@ class FusionRecipe(nn.Module):
     def sampler(self, packs_dir: Path, device: torch.device, seed: int) -> ChainSampler:
         from ...train.chain_data import Chains, ChainSampler
 
-        return ChainSampler(Chains(packs_dir), device=device, seed=seed)
+        taught = any((packs_dir / TAUGHT).glob("*.safetensors"))
+        return ChainSampler(Chains(packs_dir, taught=taught), device=device, seed=seed)
 
     def draw(self, sampler: ChainSampler, stage: Stage, grow: int = 1) -> ChainBatch:
         from ...train.chain_data import ANCHORS, ChainDraw
 
         anchors = ANCHORS[: stage.num_anchors]
-        return sampler.draw(ChainDraw(batch=stage.batch * grow, crop=stage.crop, anchors=anchors))
+        how = ChainDraw(batch=stage.batch * grow, crop=stage.crop, anchors=anchors, foreign=stage.foreign)
+        return sampler.draw(how)
 
     def validation(self, packs_dir: Path, device: torch.device) -> ChainValidation | None:
         from ...train.chain_validate import ChainValidation

@@ -26,8 +26,9 @@ from .config import EXTRA_PLANES, RefineConfig
 SLOPE = 0.1
 CELL = 4
 """Pixels of a level for each cell of the estimator."""
-MASK_STEP = 0.5
-"""A unit of the estimator's output in units of the mask's logit; in flow it is one cell."""
+STEP, MASK_STEP = 0.1, 0.05
+"""A unit of an output, in cells of flow and in units of the mask's logit. Small, because what is wrong with good flow
+is mostly less than a pixel: at 1 and 0.5 the outputs tremble by more than that, and nothing is learnt."""
 
 
 class RefineNet(nn.Module):
@@ -89,7 +90,7 @@ class RefineNet(nn.Module):
             logit = F.avg_pool2d(mask, cell) + change[:, 4:]
             state = near.new_zeros(batch, self.config.state, *size) if state is None else _resized(state, size)
             step, state = self.estimator(near, far, now / cell, logit, time, state)
-            change = change + torch.cat((step[:, :4] * cell, step[:, 4:] * MASK_STEP), 1)
+            change = change + torch.cat((step[:, :4] * cell * STEP, step[:, 4:] * MASK_STEP), 1)
             changes.append(change)
         change = _resized(change, (height // 2, width // 2))
         return [*changes, self.fine(left, right, flow, mask, change, state)]
@@ -169,7 +170,7 @@ class Fine(nn.Module):
         for layer in self.body:
             x = activate(x + layer(x))
         found = self.correct(x).float()
-        return change + torch.cat((found[:, :4] * 2, found[:, 4:] * MASK_STEP), 1)
+        return change + torch.cat((found[:, :4] * 2 * STEP, found[:, 4:] * MASK_STEP), 1)
 
 
 def compare(first: Tensor, second: Tensor, radius: int) -> Tensor:

@@ -61,7 +61,7 @@ class RefineRecipe(nn.Module):
         self.config = config or RefineConfig()
         self.stages = stages
         self.net = RefineNet(self.config)
-        self.gentle = {self.net.estimator.correct: 0.5, self.net.fine.correct: 0.5}
+        self.gentle = {self.net.estimator.correct: 0.2, self.net.fine.correct: 0.2}
 
     def metadata(self) -> dict[str, str]:
         return describe(self.config)
