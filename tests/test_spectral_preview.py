@@ -205,6 +205,23 @@ def test_the_store_keeps_one_run_per_node_and_drops_the_least_recently_used() ->
     assert store.get(first) is not None and store.get(again) is not None
 
 
+def test_the_same_pictures_on_the_same_node_keep_their_token() -> None:
+    store, images, prior = PreviewStore(), clip(3), clip(2)
+    rows = [Made(1, 0.5, 0, 1, 0.5)]
+    first = store.publish("1", images, prior, rows, **SETTINGS)["token"]
+    run = store.get(first)
+    assert store.publish("1", images, prior, rows, **{**SETTINGS, "alpha": 0.9, "hi": 0.6})["token"] == first
+    assert store.get(first) is run  # with the spectra of what was looked at
+    others = [
+        store.publish("2", images, prior, rows, **SETTINGS),
+        store.publish("3", images, prior.flip(0), rows, **SETTINGS),
+        store.publish("4", images, prior, [Made(1, 0.5, 1, 0, 0.5)], **SETTINGS),
+        store.publish("1", images, prior, [Made(1, 0.25, 0, 1, 0.25)], **SETTINGS),
+    ]
+    assert len({first, *(other["token"] for other in others)}) == 5
+    assert store.get(first) is None  # the last one took its place
+
+
 def test_only_the_run_in_use_keeps_its_spectra() -> None:
     store = PreviewStore()
     tokens = [publish(store, node)["token"] for node in "12"]

@@ -158,7 +158,7 @@ def test_wrong_files(either_host):
     (folder / "pickle.safetensors").write_bytes(pickle.dumps({"block0": 1}))
     (folder / "page.safetensors").write_bytes(b"<html>not found</html>" * 9)
     expected = {
-        "film.safetensors": "no network known here (not FusionFFT: no tensor encoder.stem.weight; not RIFE: no tensor",
+        "film.safetensors": "no network known here (not FusionFFT: no tensor encoder.stem.weight; not refined flow: no",
         "pickle.safetensors": "is a pickle, which could run code",
         "page.safetensors": "is a web page, not weights; download the file again",
     }
@@ -205,5 +205,7 @@ def test_the_host_s_own_film(host):
     graph.save_flow("unwanted", flow_of(graph, graph.clip("images", moving(2)), rife_model=film))
     error = graph.fails()
     assert (
-        "the connected INTERP_MODEL holds no network known here (not RIFE:" in error and "choose other weights" in error
+        "the connected INTERP_MODEL holds no network known here (not refined flow:" in error
+        and "not RIFE:" in error
+        and "choose other weights" in error
     )

@@ -205,6 +205,8 @@ def test_live_preview_of_an_older_run_is_gone_and_wrong_numbers_are_refused(eith
     graph.save("older", node)
     older = announced(graph, node)["token"]
     graph.change(node, alpha=0.3)
+    assert announced(graph, node)["token"] == older, "the same pictures: what the page holds of them stays good"
+    graph.change(node, prior=graph.clip("q", soft(moving(2))))
     newer = announced(graph, node)["token"]
     assert older != newer
     get = either_host.client.request

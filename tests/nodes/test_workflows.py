@@ -11,10 +11,10 @@ import pytest
 from places import ROOT
 
 from comfy_fusionfft.quality import psnr
+from devhost.browser import BrowserMissing, browser_path, chromium, open_page
 from devhost.client import Result
 from devhost.clip import DEMO_CLIP, draw
 from tests.nodes.conftest import RunningHost
-from tests.nodes.frontend import api_graph, browser_path, page_of
 
 FOLDER = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -49,8 +49,12 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     silent = tmp_path_factory.mktemp("clip") / DEMO_CLIP
     draw(silent, SOURCE_FRAMES)
     with_sound(silent, host.server.input / DEMO_CLIP)
-    with page_of(host.server.url) as page:
-        return host, {name: api_graph(page, workflow(name)) for name in NAMES}
+    graphs = {}
+    with chromium() as browser, open_page(browser, host.server.url) as front:
+        for name in NAMES:
+            front.load(workflow(name))
+            graphs[name] = front.prompt()
+    return host, graphs
 
 
 def run(loaded, name: str) -> tuple[RunningHost, dict, Result]:
@@ -90,7 +94,7 @@ def test_there_are_four_with_a_picture_each():
 
 def test_a_missing_browser_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(RuntimeError, match="no browser: install Chromium"):
+    with pytest.raises(BrowserMissing, match="no browser: install Chromium"):
         browser_path()
 
 

@@ -25,7 +25,7 @@ const CSS = `
 .fusionfft-preview .tag.before { left: 4px; }
 .fusionfft-preview .tag.after { right: 4px; }
 .fusionfft-preview .spectrum { position: absolute; left: 4px; bottom: 4px; width: 46%; height: 42%; min-width: 130px;
-  max-width: 260px; min-height: 70px; max-height: 150px; border-radius: 3px; background: #000b; pointer-events: none; }
+  max-width: 260px; min-height: 70px; max-height: 150px; border-radius: 3px; background: #000c; pointer-events: none; }
 .fusionfft-preview .message { position: absolute; inset: 0; display: flex; align-items: center; padding: 12px;
   justify-content: center; text-align: center; font-size: 12px; color: var(--descrip-text, #999);
   pointer-events: none; }

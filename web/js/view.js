@@ -37,9 +37,11 @@ export class PreviewView {
 
   /** Shows a run: the node's entry in the server's message. */
   show(info) {
-    if (this.info?.token && this.info.token === info.token) return this.refresh()
+    // The same pictures have the same token; once it was gone there is nothing left of them here.
+    const known = this.info?.token === info.token && this.info.frames.length
     this.info = info
     this.failedKey = null
+    if (known) return this.refresh()
     this.state.frame = Math.min(this.state.frame, Math.max(info.frames.length - 1, 0))
     const { frames, detail, inset } = this.controls
     frames.max = Math.max(info.frames.length - 1, 0)
@@ -73,11 +75,13 @@ export class PreviewView {
   /** The screen may have changed: the node's size, the graph's zoom, the theme. */
   refreshLayout() {
     if (!this.shown || !this.isVisible()) return
+    if (this.layout() !== this.look) this.rescale()
+  }
+
+  /** Size and scale of what can be seen. */
+  layout() {
     const { view } = this.controls
-    const look = [view.clientWidth, view.clientHeight, this.scale().toFixed(3)].join()
-    if (look === this.look) return
-    this.look = look
-    this.rescale()
+    return [view.clientWidth, view.clientHeight, this.scale().toFixed(3)].join()
   }
 
   isVisible() {
@@ -146,6 +150,7 @@ export class PreviewView {
   async load() {
     if (this.loading) return
     this.loading = true
+    this.mark()
     while (!this.disposed && this.info.frames.length) {
       const key = this.key()
       if (key === this.shown?.key || key === this.failedKey) break
@@ -170,6 +175,7 @@ export class PreviewView {
       }
     }
     this.loading = false
+    this.mark()
   }
 
   replace(pictures) {
@@ -204,6 +210,7 @@ export class PreviewView {
     const { view, stage, canvas } = this.controls
     const { width, height } = this.shown.base.bitmap
     const scale = this.scale()
+    this.look = this.layout()
     const [boxWidth, boxHeight] = [view.clientWidth, view.clientHeight]
     let source = { x: 0, y: 0, width, height }
     let place = fit(width, height, boxWidth, boxHeight)
@@ -301,6 +308,7 @@ export class PreviewView {
     this.counters.requests = this.client.requests
     Object.assign(this.element.dataset, {
       state: this.counters.state,
+      busy: this.loading,
       draws: this.counters.draws,
       requests: this.counters.requests,
       latency: this.counters.latency.toFixed(1),
