@@ -9,16 +9,18 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import RunningHost
 from places import ROOT
 
 from devhost.browser import FrontEnd, Preview, chromium, open_page
 from devhost.clip import DEMO_CLIP, draw
 from devhost.install import NEWEST, OLDEST
-from tests.nodes.conftest import RunningHost, host, old_host  # noqa: F401 - fixtures
 
 SCREENS = ROOT / "out" / "screens"
 SWAP = 7
@@ -90,11 +92,15 @@ def desk(request: pytest.FixtureRequest, browser) -> Iterator[Desk]:
 @contextmanager
 def opened(browser, running: RunningHost, **look: Any) -> Iterator[Desk]:
     """A page without a graph."""
-    clip = running.server.input / DEMO_CLIP
-    if not clip.exists():
-        draw(clip, FRAMES, PART)
+    _lay_clip(running.server.input / DEMO_CLIP)
     with open_page(browser, running.server.url, **look) as front:
         yield Desk(running, front, front.preview(SWAP))
+
+
+@cache
+def _lay_clip(path: Path) -> None:
+    """Once for each host, whatever other tests have left there: hosts take a rewritten file for a new one."""
+    draw(path, FRAMES, PART)
 
 
 def workflow(name: str = "spectral_tuning") -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Link(list):
 
 
 class Graph:
-    """A graph in the API format, grown node by node. ``host``: conftest.RunningHost."""
+    """A graph in the API format, grown node by node. ``host``: hosts.RunningHost."""
 
     def __init__(self, host: Any) -> None:
         self.host = host

@@ -8,13 +8,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from hosts import RunningHost
 from places import ROOT
 
 from comfy_fusionfft.quality import psnr
 from devhost.browser import BrowserMissing, browser_path, chromium, open_page
 from devhost.client import Result
 from devhost.clip import DEMO_CLIP, draw
-from tests.nodes.conftest import RunningHost
 
 FOLDER = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
