@@ -40,7 +40,6 @@ TARGETS = {"alpha": 50, "lo": 250, "hi": 250}
 """Milliseconds."""
 # Alternating between two values far apart, each change after the one before has been seen.
 MEASURE = """async ([id, name, values, changes]) => {
-  const node = findNode(id), widget = node.widgets.find(widget => widget.name === name)
   const canvas = previewOf(id).querySelector('canvas.picture')
   const pixels = () => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
   const differs = (a, b) => a.length !== b.length || a.some((value, i) => value !== b[i])
@@ -48,14 +47,14 @@ MEASURE = """async ([id, name, values, changes]) => {
   const spent = []
   for (let change = 0; change < changes; change++) {
     const before = pixels(), draws = previewOf(id).dataset.draws, start = performance.now()
-    widget.value = values[change % 2]
-    widget.callback(widget.value, app.canvas, node)
+    const value = values[change % 2]
+    setWidget(id, name, value)
     do {
       await frame()
-      if (performance.now() - start > 20000) throw new Error(`${name} = ${widget.value}: nothing was drawn`)
+      if (performance.now() - start > 20000) throw new Error(`${name} = ${value}: nothing was drawn`)
     } while (previewOf(id).dataset.draws === draws)
     spent.push(performance.now() - start)
-    if (!differs(before, pixels())) throw new Error(`${name} = ${widget.value}: the same pixels were drawn`)
+    if (!differs(before, pixels())) throw new Error(`${name} = ${value}: the same pixels were drawn`)
     await new Promise(resolve => setTimeout(resolve, 30))
   }
   return { spent, canvas: [canvas.width, canvas.height] }

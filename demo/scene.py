@@ -19,7 +19,8 @@ FRAMES = 24
 FPS = 12
 WIDTH, HEIGHT = 480, 272
 FINE = 2
-"""Drawn this much larger and area-reduced, as a lens would blur: no jagged or shimmering edges."""
+"""Drawn this much larger than ``WIDTH`` and ``HEIGHT`` and area-reduced, as a lens would blur: no jagged or shimmering
+edges."""
 GRAIN = 2.0
 """Standard deviation of the grain, in 8-bit levels. Nobody can guess it: it limits any method to 42 dB."""
 
@@ -59,11 +60,15 @@ def noise(rng: np.random.Generator, height: int, width: int, coarsest: float, oc
 
 
 class Scene:
-    """Call ``at(time)`` for the picture of any instant; the same ``seed`` gives the same film everywhere."""
+    """Call ``at(time)`` for the picture of any instant; the same ``seed`` gives the same film everywhere.
 
-    def __init__(self, seed: int = 7) -> None:
+    enlarge: pictures this much larger than usual, up to ``FINE``, which leaves no reduction.
+    """
+
+    def __init__(self, seed: int = 7, enlarge: int = 1) -> None:
         rng = np.random.default_rng(seed)
         self._seed = seed
+        self._size = WIDTH * enlarge, HEIGHT * enlarge
         self._sky = _sky(rng)
         self._far = _hills(rng, 620, 150.0, (96, 82, 118), 26.0)
         self._near = _hills(rng, 700, 90.0, (62, 84, 58), 30.0)
@@ -73,7 +78,7 @@ class Scene:
         self._kite = _kite()
 
     def at(self, time: float) -> np.ndarray:
-        """The picture of an instant, its own grain included: ``(HEIGHT, WIDTH, 3)`` uint8."""
+        """The picture of an instant, its own grain included: ``(HEIGHT, WIDTH, 3)`` uint8, or larger as asked."""
         canvas = np.zeros((HEIGHT * FINE, WIDTH * FINE, 3), np.float32)
         middle, ground = WIDTH * FINE / 2, HEIGHT * FINE
         pan = 5.0 * time + 6.0 * np.sin(time / 5)  # of the near hills; what is farther moves less
@@ -90,7 +95,7 @@ class Scene:
         self._sails.place(canvas, mill_x, mill_y, angle=-8.0 * time, size=zoom)
         self._kite.place(canvas, 980 - 26 * time, 150 + 60 * np.sin(time / 4 + 0.5), angle=-25 + 6 * time, size=1.0)
         self._fence.place(canvas, middle + 330 - pan * 3.4, ground - 20, size=zoom)
-        picture = cv2.resize(canvas, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(canvas, self._size, interpolation=cv2.INTER_AREA)
         grain = np.random.default_rng((self._seed, round(time * 5040))).standard_normal(picture.shape[:2])
         picture += GRAIN * grain[..., None].astype(np.float32)
         return np.round(picture).clip(0, 255).astype(np.uint8)

@@ -31,8 +31,8 @@ READY = """() => !document.querySelector('#splash-loader') && window.app?.graph
 LEFT, TOP = 110, 160
 """Pixels of the page that its own bars take."""
 
-# Which timers run cannot be asked: noted as they are set.
-NOTES = """
+# What the code below shares. Which timers run cannot be asked: noted as they are set.
+SHARED = """
 window.timers = new Map()
 const { setInterval: start, clearInterval: stop } = window
 window.setInterval = (call, delay, ...rest) => {
@@ -49,34 +49,46 @@ window.findNode = (id, graph = app.rootGraph ?? app.graph) => {
     if (inner) return inner
   }
 }
-window.previewOf = id => findNode(id).widgets.find(widget => widget.name === 'spectral_preview').element
+window.findWidget = (id, name) => findNode(id).widgets.find(widget => widget.name === name)
+window.setWidget = (id, name, value) => { // as its slider does
+  const widget = findWidget(id, name)
+  widget.value = value
+  widget.callback(value, app.canvas, findNode(id))
+}
+window.previewOf = id => findWidget(id, 'spectral_preview').element
+// A box of the graph, [left, top, width, height] in its own units, in pixels of the page.
+window.onPage = ([left, top, width, height]) => {
+  const { scale, offset } = app.canvas.ds, page = app.canvas.canvas.getBoundingClientRect()
+  const [x, y] = [page.x + (left + offset[0]) * scale, page.y + (top + offset[1]) * scale]
+  return { x, y, width: width * scale, height: height * scale }
+}
 """
 # Where a widget's slider lies on the classic canvas, in pixels of the page: y, and x of its two ends.
 CLASSIC_SLIDER = """([id, name]) => {
-  const node = findNode(id), widget = node.widgets.find(widget => widget.name === name)
-  const { scale, offset } = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
-  const page = (x, y) => [box.x + (node.pos[0] + x + offset[0]) * scale, box.y + (node.pos[1] + y + offset[1]) * scale]
-  const margin = 15, [left, y] = page(margin, widget.last_y + widget.computedHeight / 2)
-  return [y, left, page(node.size[0] - margin, 0)[0]]
+  const { pos, size } = findNode(id), { last_y, computedHeight } = findWidget(id, name), margin = 15
+  const { x, y, width } = onPage([pos[0] + margin, pos[1] + last_y + computedHeight / 2, size[0] - 2 * margin, 0])
+  return [y, x, x + width]
 }"""
-
 # The part of the page that all nodes, notes and groups take together.
 GRAPH_BOX = """margin => {
   const rects = [...app.graph.nodes.map(node => node.boundingRect), ...app.graph.groups.map(group => group._bounding)]
-  const { scale, offset } = app.canvas.ds, page = app.canvas.canvas.getBoundingClientRect()
-  const [x, y] = [0, 1].map(axis => Math.min(...rects.map(rect => rect[axis])) - margin)
+  const [left, top] = [0, 1].map(axis => Math.min(...rects.map(rect => rect[axis])) - margin)
   const [right, bottom] = [0, 1].map(axis => Math.max(...rects.map(rect => rect[axis] + rect[axis + 2])) + margin)
-  const [left, top] = [page.x + (x + offset[0]) * scale, page.y + (y + offset[1]) * scale]
-  return { x: left, y: top, width: (right - x) * scale, height: (bottom - y) * scale }
+  return onPage([left, top, right - left, bottom - top])
 }"""
 NODE_BOX = """([id, nodes2]) => {
   const node = findNode(id)
   if (nodes2) return document.querySelector(`[data-node-id="${node.id}"]`).getBoundingClientRect().toJSON()
-  const { scale, offset } = app.canvas.ds, page = app.canvas.canvas.getBoundingClientRect()
-  const [x, y, width, height] = node.boundingRect
-  const [left, top] = [page.x + (x + offset[0]) * scale, page.y + (y + offset[1]) * scale]
-  return { x: left, y: top, width: width * scale, height: height * scale }
+  return onPage(node.boundingRect)
 }"""
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """A picture as the page or the server sends it: (H, W, 3) RGB."""
+    import cv2
+    import numpy as np
+
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 class BrowserMissing(RuntimeError):
@@ -137,7 +149,7 @@ def open_page(
     }
     try:
         context.request.post(f"{url}/settings", data=settings)
-        context.add_init_script(NOTES)
+        context.add_init_script(SHARED)
         if block:
             context.route(block, lambda route: route.abort())
         page = context.new_page()
@@ -292,16 +304,8 @@ class Preview:
 
     def set(self, name: str, *values: Any) -> None:
         """Gives a widget one value after another, at once, as its slider does."""
-        self.front.js(
-            """([id, name, values]) => {
-              const node = findNode(id), widget = node.widgets.find(widget => widget.name === name)
-              for (const value of values) {
-                widget.value = value
-                widget.callback(value, app.canvas, node)
-              }
-            }""",
-            [self.node, name, values],
-        )
+        code = "([id, name, values]) => { for (const value of values) setWidget(id, name, value) }"
+        self.front.js(code, [self.node, name, values])
 
     def values(self) -> dict[str, Any]:
         """Of the node's widgets."""
@@ -310,12 +314,8 @@ class Preview:
 
     def pixels(self) -> np.ndarray:
         """The picture on the screen, (H, W, 3) RGB, without what lies over it."""
-        import cv2
-        import numpy as np
-
         url = self.front.js("id => previewOf(id).querySelector('canvas.picture').toDataURL('image/png')", self.node)
-        data = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
-        return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return decoded(base64.b64decode(url.partition(",")[2]))
 
     def settle(self) -> None:
         """Waits until what was changed is on the screen."""

@@ -11,10 +11,12 @@ from .install import ROOT
 DEMO_CLIP = "fusionfft_demo.mp4"
 
 
-def draw(path: Path, frames: int | None = None, part: tuple[slice, slice] | None = None) -> None:
+def draw(
+    path: Path, frames: int | None = None, part: tuple[slice, slice] = (slice(None), slice(None)), enlarge: int = 1
+) -> None:
     """Writes the scene, or its first ``frames`` frames, as H.264 at 480x272 and 12 frames per second.
 
-    part: rows and columns to write, even numbers of them, instead of all.
+    part: rows and columns to write, even numbers of them, instead of all. enlarge: 2 for pictures of twice that size.
     """
     sys.path.append(str(ROOT / "demo"))
     # Here, because a host can be started from a Python that lacks torch.
@@ -24,9 +26,11 @@ def draw(path: Path, frames: int | None = None, part: tuple[slice, slice] | None
     from comfy_fusionfft.contract import Frame
     from comfy_fusionfft.video import ClipInfo, write_clip
 
-    scene, rate, count = scenery.Scene(), Fraction(scenery.FPS), frames or scenery.FRAMES
-    clip = (torch.from_numpy(scene.at(index))[part or ...].contiguous() for index in range(count))
+    scene, rate, count = scenery.Scene(enlarge=enlarge), Fraction(scenery.FPS), frames or scenery.FRAMES
+    clip = (torch.from_numpy(scene.at(index))[part].contiguous() for index in range(count))
     pictures = (Frame(picture, index / rate) for index, picture in enumerate(clip))
-    size = (part[1].stop - part[1].start, part[0].stop - part[0].start) if part else (scenery.WIDTH, scenery.HEIGHT)
-    like = ClipInfo(Path("built-in scene"), "video", *size, rate, count, 8, 3, "h264", "yuv420p")
+    height, width = (
+        len(range(side * enlarge)[cut]) for side, cut in zip((scenery.HEIGHT, scenery.WIDTH), part, strict=True)
+    )
+    like = ClipInfo(Path("built-in scene"), "video", width, height, rate, count, 8, 3, "h264", "yuv420p")
     write_clip(path, pictures, like=like, rate=rate, codec="h264", overwrite=True)

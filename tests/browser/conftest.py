@@ -9,9 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,17 +17,17 @@ from hosts import RunningHost
 from places import ROOT
 
 from devhost.browser import FrontEnd, Preview, chromium, open_page
-from devhost.clip import DEMO_CLIP, draw
+from devhost.clip import draw
 from devhost.install import NEWEST, OLDEST
 
-SCREENS = ROOT / "out" / "screens"
+CLIP = "browser_tests.mp4"
 SWAP = 7
 """Spectral Swap in the workflow."""
 SETTINGS = {"alpha": 0.4, "lo": 0.25, "hi": 0.4, "soft": True, "prior_kind": "auto", "clamp_gain": True}
 """What the workflow has there, in the order of the widgets."""
 FRESH = cycle([round(0.5 + 0.01 * number, 2) for number in range(50)])
 FRAMES, PART = 4, (slice(90, 186), slice(250, 426))
-"""Of the demo clip: grain, texture and motion, in few pixels."""
+"""Of the demo scene: grain, texture and motion, in few pixels."""
 WIDTH, HEIGHT = 176, 96
 DESKS = {
     f"{NEWEST} classic": ("host", False),
@@ -92,16 +90,16 @@ def desk(request: pytest.FixtureRequest, browser) -> Iterator[Desk]:
 @contextmanager
 def opened(browser, running: RunningHost, **look: Any) -> Iterator[Desk]:
     """A page without a graph."""
-    _lay_clip(running.server.input / DEMO_CLIP)
+    clip = running.server.input / CLIP
+    if not clip.exists():
+        draw(clip, FRAMES, PART)
     with open_page(browser, running.server.url, **look) as front:
         yield Desk(running, front, front.preview(SWAP))
 
 
-@cache
-def _lay_clip(path: Path) -> None:
-    """Once for each host, whatever other tests have left there: hosts take a rewritten file for a new one."""
-    draw(path, FRAMES, PART)
-
-
-def workflow(name: str = "spectral_tuning") -> dict[str, Any]:
-    return json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+def workflow(clip: str = CLIP) -> dict[str, Any]:
+    """The example for spectral tuning, on a clip of the host's input folder that no other test writes."""
+    graph = json.loads((ROOT / "example_workflows" / "spectral_tuning.json").read_text(encoding="utf-8"))
+    (load,) = [node for node in graph["nodes"] if node["type"] == "LoadVideo"]
+    load["widgets_values"][0] = clip
+    return graph

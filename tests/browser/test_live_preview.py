@@ -2,10 +2,10 @@
 
 import json
 
-import cv2
 import numpy as np
 import pytest
 
+from devhost.browser import decoded
 from tests.browser.conftest import FRAMES, HEIGHT, SETTINGS, SWAP, WIDTH, Desk
 
 MADE = FRAMES - 1
@@ -43,10 +43,7 @@ def expected(desk: Desk, token: str, frame: int, settings: dict, split: float) -
     base, delta = (desk.host.client.request(f"{address}/{kind}") for kind in ("base", f"delta?{query}"))
     assert base.status == delta.status == 200
     peak = json.loads(delta.headers["x-fusionfft"])["peak"]
-    base, delta = (
-        cv2.cvtColor(cv2.imdecode(np.frombuffer(r.body, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        for r in (base, delta)
-    )
+    base, delta = decoded(base.body), decoded(delta.body)
     swapped = base + settings["alpha"] * peak * 255 / 127 * (delta - 128.0)
     after = np.arange(base.shape[1]) >= round(split * base.shape[1])
     return np.where(after[None, :, None], swapped.round(), base).clip(0, 255)

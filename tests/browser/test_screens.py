@@ -1,7 +1,5 @@
 """Pictures of the pack as people see it, in ``out/screens``; those of the documentation are taken from there."""
 
-import sys
-
 import cv2
 import pytest
 from places import ROOT
@@ -18,18 +16,8 @@ MARGIN = 16
 @pytest.fixture(scope="module")
 def scene(host):
     """The workflow on the demo scene at twice its size, which is drawn that large anyway."""
-    path = host.server.input / CLIP
-    sys.path.append(str(ROOT / "demo"))
-    import scene as scenery
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"WIDTH": 2 * scenery.WIDTH, "HEIGHT": 2 * scenery.HEIGHT, "FINE": 1}.items():
-            patch.setattr(scenery, name, value)
-        draw(path, 3)
-    graph = workflow()
-    (load,) = [node for node in graph["nodes"] if node["type"] == "LoadVideo"]
-    load["widgets_values"][0] = CLIP
-    return graph
+    draw(host.server.input / CLIP, 3, enlarge=2)
+    return workflow(CLIP)
 
 
 @pytest.mark.parametrize("nodes2", [False, True], ids=["classic", "nodes2"])
