@@ -5,14 +5,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from comfy_fusionfft.contract import Frame
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.evaluate import evaluate
-from comfy_fusionfft.evaluate.baselines import average, dis_baseline, dis_motion
-from comfy_fusionfft.evaluate.intervals import intervals, reduced
+from comfy_fusionfft.evaluate.baselines import MAKERS, average, dis_baseline, dis_motion, splatting
+from comfy_fusionfft.evaluate.intervals import Interval, intervals, reduced
 from comfy_fusionfft.evaluate.ours import parse_method
 from comfy_fusionfft.host import PlainHost
+from comfy_fusionfft.train.teacher import BiFlowNet
 
 
 @pytest.fixture
@@ -85,17 +87,43 @@ def test_report_of_two_clips(clips, tmp_path):
         ("pan", 2, "dis-baseline"),
         ("pan", 2, "auto:dis"),
     ]
-    assert len(report.rows) == 2 * 2 * 3 and all(r.frames == 2 for r in report.rows)
+    assert len(report.rows) == 2 * 3 * 3 and all(r.frames == 2 for r in report.rows)
     scores = {(r.clip, r.drop, r.method): r.psnr for r in report.rows}
     assert scores["pan", 2, "auto:dis"] > scores["pan", 2, "average"] + 3
     assert scores["still", 4, "average"] == 100.0
     mean = next(r for r in report.means if (r.drop, r.method) == (4, "average"))
     assert mean.psnr == pytest.approx((scores["pan", 4, "average"] + 100) / 2) and mean.clip == "mean"
+    motion = {(r.clip, r.drop, r.method): r.tof for r in report.rows}
+    assert motion["pan", 2, "auto:dis"] < motion["pan", 2, "average"] and motion["still", 4, "average"] == 0
     data = json.loads(report.to_json())
-    assert len(data["clips"]) == 12 and data["protocol"]["instants"] == 2
-    assert str(report).count("\n") == 1 + 12 + 6
+    assert len(data["clips"]) == 18 and data["protocol"]["instants"] == 2 and len(data["frames"]) == 36
     sheet = cv2.imread(str(tmp_path / "sheets" / "pan.png"))
     assert sheet.shape[1] == 8 * 320  # truth, ours, rival, two errors, three patches
+    row = 2 * 22 + 219  # two captions and a tile
+    worst = cv2.imread(str(tmp_path / "sheets" / "worst.png"))
+    assert worst.shape[:2] == (10 * row, 8 * 320) and sheet.shape[0] == 4 * row
+
+
+def test_a_clip_too_short_for_a_drop_has_no_row_for_it(clips):
+    for number in range(5, 9):
+        (clips / "still" / f"{number:03d}.png").unlink()
+    report = evaluate(clips, flows=("dis",), methods=("rife",), instants=1, baselines=("average",))
+    assert {(r.clip, r.drop) for r in report.rows} == {("still", 2), ("still", 4), *(("pan", d) for d in (2, 4, 8))}
+    assert {d.drop: d.clips for d in report.defeats} == {2: 2, 4: 2, 8: 1}
+
+
+def test_motion_is_found_anew_for_every_interval():
+    """Also where pictures of the next interval take the place in memory of the last one's."""
+    rng = np.random.default_rng(9)
+    wide = cv2.resize(rng.integers(0, 255, (14, 24, 3), dtype=np.uint8), (192, 112), interpolation=cv2.INTER_CUBIC)
+    pictures = {n: wide[:, k : k + 160].copy() for n, k in enumerate((0, 4, 8))}
+    make = MAKERS["dis-baseline"]()
+    right, still = (Interval(2, 0, (1,), (0, 2), dict(pictures)) for _ in range(2))
+    moved = make(right, 1)
+    for picture in (right.frames[0], right.frames[2]):
+        picture[:] = pictures[1]  # the very same arrays, with other contents
+    assert np.abs(moved.astype(int) - pictures[1])[20:-20, 20:-20].mean() < 1.5
+    assert np.abs(make(still, 1).astype(int) - pictures[1]).max() <= 1
 
 
 def test_recursive_runs_on_whole_intervals(clips):
@@ -130,3 +158,17 @@ def test_a_remembered_flow_is_the_flow_that_was_found(clips):
     together = {r.method: r.psnr for r in evaluate(clips, methods=methods, **common).means}
     alone = {r.method: r.psnr for m in methods for r in evaluate(clips, methods=[m], **common).means}
     assert together == alone and len(together) == 3
+
+
+def test_the_teacher_takes_the_levels_of_the_interval(tmp_path):
+    rng = np.random.default_rng(11)
+    pictures = {n: rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for n in range(3)}
+    state = BiFlowNet().state_dict()
+    state["flow_estimator.conv_layer6.0.bias"] += 1.0  # every level adds its pixel, doubled at each finer one
+    save_file(state, tmp_path / "teacher.safetensors")
+    host = PlainHost("cpu", "float32")
+    make = splatting(tmp_path / "teacher.safetensors", host)
+    by_levels = {n: make(Interval(2, 0, (1,), (0, 2), dict(pictures), {}, n), 1) for n in (None, 2, 3)}
+    assert (by_levels[None] == by_levels[3]).all() and (by_levels[2] != by_levels[3]).any()
+    with pytest.raises(InputError, match="no teacher weights at"):
+        splatting(tmp_path / "none.safetensors", host)

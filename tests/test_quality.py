@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from comfy_fusionfft.errors import InputError
-from comfy_fusionfft.quality import PSNR_CEILING, high_band_energy, high_band_energy_ratio, psnr, ssim, temporal_of
+from comfy_fusionfft.quality import (
+    PSNR_CEILING,
+    MotionFromEnds,
+    high_band_energy,
+    high_band_energy_ratio,
+    psnr,
+    ssim,
+    temporal_of,
+)
 
 
 @pytest.fixture
@@ -55,6 +63,22 @@ def test_temporal_of_is_zero_for_the_truth_and_measures_a_lag(picture):
     assert temporal_of(still, truth) == pytest.approx(2.0, abs=0.4)
     with pytest.raises(InputError, match="at least 2"):
         temporal_of(truth[:1], truth[:1])
+
+
+def test_motion_from_ends_measures_how_far_a_frame_is_off(picture):
+    big = cv2.resize(picture, (160, 120), interpolation=cv2.INTER_CUBIC)
+    left, truth, right = (np.roll(big, shift, axis=1) for shift in (0, 3, 6))
+    motion = MotionFromEnds((left, right), truth)
+    assert motion.error(truth) == 0.0
+    assert motion.error(np.roll(truth, 1, axis=1)) == pytest.approx(1.0, abs=0.3)
+    assert motion.error(left) == pytest.approx(3.0, abs=0.5)
+    assert motion.error(cv2.GaussianBlur(truth, (0, 0), 0.7)) < 0.1  # the measures of detail see that
+    tiny = MotionFromEnds((left[:9, :11], right[:9, :11]), truth[:9, :11])
+    assert tiny.error(truth[:9, :11]) == 0.0
+    with pytest.raises(InputError, match="two of the same shape"):
+        motion.error(truth[:-1])
+    with pytest.raises(InputError, match="two of the same shape"):
+        MotionFromEnds((left[:-1], right), truth)
 
 
 def test_unequal_shapes_are_refused(picture):

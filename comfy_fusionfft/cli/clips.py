@@ -83,9 +83,13 @@ def _times(text: str) -> list[Fraction]:
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_evaluate)
     default = defaults(evaluate)
-    parser.add_argument("--clips", required=True, metavar="DIR", help="videos and frame folders")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--clips", metavar="DIR", help="videos and frame folders")
+    what.add_argument(
+        "--benchmarks", metavar="DIR", help="middlebury_other, xtest_small, … instead, with published figures beside"
+    )
     parser.add_argument(
-        "--drops", type=integers, default=default["drops"], help="keep one of so many frames (default: 2,4)"
+        "--drops", type=integers, default=default["drops"], help="keep one of so many frames (default: 2,4,8)"
     )
     parser.add_argument(
         "--instants", type=int, default=default["instants"], help="frames scored per clip, 0 = all (default: 6)"
@@ -101,12 +105,14 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--teacher", metavar="FILE", help="weights of the teacher network, measured with plain splatting"
     )
     parser.add_argument("--json", metavar="FILE", help="write all rows here")
-    parser.add_argument("--sheets", metavar="DIR", help="write a PNG per clip: truth, ours, baseline, errors")
+    parser.add_argument(
+        "--sheets", metavar="DIR", help="write a PNG per clip and worst.png: truth, ours, rival, errors"
+    )
     device_options(parser)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    names = ("drops", "instants", "longest_side", "flows", "methods", "teacher", "sheets")
+    names = ("benchmarks", "drops", "instants", "longest_side", "flows", "methods", "teacher", "sheets")
 
     def show(done: int, total: int, clip: str) -> None:
         if clip and not options.quiet:

@@ -6,11 +6,14 @@ Pictures are ``(H, W, 3)`` RGB uint8. These are fixed points of comparison: they
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..contract import Host
 from ..ops.splat import splat_blend
@@ -63,22 +66,27 @@ def _warp(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return cv2.remap(picture, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-class _DisBaseline:
-    """Keeps the motion of the last interval, whose frames are asked for one after the other."""
+class _PerInterval:
+    """Finds the motion of an interval once for all its frames, which are asked for one after the other."""
 
-    def __init__(self) -> None:
-        self._key: tuple[int, int] | None = None
+    def __init__(self, find: Callable[[Interval], Any]) -> None:
+        self._find = find
+        self._interval: Interval | None = None
 
-    def __call__(self, interval: Interval, wanted: int) -> np.ndarray:
-        left, right = interval.pair
-        if self._key != (id(left), id(right)):
-            self._key, self._motion = (id(left), id(right)), dis_motion(left, right)
-        return dis_baseline(left, right, interval.time(wanted), self._motion)
+    def __call__(self, interval: Interval) -> Any:
+        if interval is not self._interval:
+            self._interval, self._found = interval, self._find(interval)
+        return self._found
+
+
+def _dis_warping() -> Maker:
+    motion = _PerInterval(lambda interval: dis_motion(*interval.pair))
+    return lambda interval, wanted: dis_baseline(*interval.pair, interval.time(wanted), motion(interval))
 
 
 MAKERS: dict[str, Callable[[], Maker]] = {
     "average": lambda: lambda interval, wanted: average(*interval.pair, interval.time(wanted)),
-    "dis-baseline": _DisBaseline,
+    "dis-baseline": _dis_warping,
 }
 
 
@@ -86,15 +94,20 @@ def splatting(weights: str | Path, host: Host) -> Maker:
     """The teacher's flow, both frames splatted to the instant and mixed by coverage: a stronger baseline."""
     from ..train.teacher import Teacher
 
-    # A place of its own: the host's half precision is for networks that were tested in it.
-    network = Teacher(weights).to(host.device)
+    @cache
+    def network(levels: int | None) -> Teacher:
+        # A place of its own: the host's half precision is for networks that were tested in it.
+        return Teacher(weights, levels).to(host.device)
+
+    def pair(interval: Interval) -> list[Tensor]:
+        return [torch.from_numpy(p).permute(2, 0, 1)[None].to(host.device).float() / 255 for p in interval.pair]
+
+    motion = _PerInterval(lambda interval: network(interval.teacher_levels).bidirectional(*pair(interval)))
+    network(None)  # a missing or wrong file is told before anything is measured
 
     @torch.no_grad()
     def make(interval: Interval, wanted: int) -> np.ndarray:
-        t = interval.time(wanted)
-        left, right = (torch.from_numpy(p).permute(2, 0, 1)[None].to(host.device).float() / 255 for p in interval.pair)
-        forward, backward = network.bidirectional(left, right)
-        made = splat_blend(left, right, forward, backward, t)
+        made = splat_blend(*pair(interval), *motion(interval), interval.time(wanted))
         return (made[0].permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
     return make

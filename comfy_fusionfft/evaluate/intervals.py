@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -24,6 +24,8 @@ class Interval:
     """Two kept frames ``left`` and ``left + drop``, the dropped ones to make, and the pictures needed.
 
     frames: frame number -> ``(H, W, 3)`` uint8: the kept ones, neighbours included, and the truths.
+    names: what frames are called where their number does not say it.
+    teacher_levels: pyramid levels for the teacher where its figures were taken with so many; None: by size.
     """
 
     drop: int
@@ -31,6 +33,8 @@ class Interval:
     wanted: tuple[int, ...]
     kept: tuple[int, ...]
     frames: dict[int, np.ndarray]
+    names: dict[int, str] = field(default_factory=dict)
+    teacher_levels: int | None = None
 
     @property
     def pair(self) -> tuple[np.ndarray, np.ndarray]:
@@ -38,6 +42,23 @@ class Interval:
 
     def time(self, wanted: int) -> float:
         return (wanted - self.left) / self.drop
+
+    def name(self, wanted: int) -> str:
+        return self.names.get(wanted, str(wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A clip, or a scene of a benchmark: something that yields intervals.
+
+    group: the benchmark's name, empty for clips. sheet: file name of the sheet that it appears on; neighbours
+        with the same one share it. intervals: starts a fresh stream.
+    """
+
+    group: str
+    name: str
+    sheet: str
+    intervals: Callable[[], Iterator[Interval]]
 
 
 def intervals(
@@ -54,7 +75,7 @@ def intervals(
     """
     if segments is None:
         segments = [(0, sum(1 for _ in open_clip(path)) - 1)]
-    planned = sorted((i for drop in drops for i in _plan(segments, drop, instants)), key=lambda i: i.kept[-1])
+    planned = sorted((i for drop in drops for i in plan(segments, drop, instants)), key=lambda i: i.kept[-1])
     needed_until: dict[int, int] = {}
     for interval in planned:
         for number in (*interval.kept, *interval.wanted):
@@ -75,7 +96,8 @@ def intervals(
         held = {n: picture for n, picture in held.items() if needed_until[n] > number}
 
 
-def _plan(segments: Sequence[tuple[int, int]], drop: int, instants: int) -> list[Interval]:
+def plan(segments: Sequence[tuple[int, int]], drop: int, instants: int) -> list[Interval]:
+    """Intervals of the frames that lie in ``segments``, still without pictures."""
     dropped: list[tuple[int, int, tuple[int, ...]]] = []  # frame, left kept frame, kept frames around
     for first, last in segments:
         kept = range(first, last + 1, drop)
@@ -105,6 +127,17 @@ def reduced(frame: Frame, longest_side: int) -> np.ndarray:
         return pixels
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def clip_sources(folder: Path, drops: Sequence[int], instants: int, longest_side: int) -> list[Source]:
+    """A source for each video or folder of frames in ``folder``; raises InputError when there is none."""
+    paths, segments = find_clips(folder), read_segments(folder)
+
+    def source(path: Path) -> Source:
+        known = segments.get(path.name)
+        return Source("", path.name, path.stem, lambda: intervals(path, known, drops, instants, longest_side))
+
+    return [source(path) for path in paths]
 
 
 def find_clips(folder: Path) -> list[Path]:

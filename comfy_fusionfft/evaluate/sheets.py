@@ -1,47 +1,50 @@
-"""Sheets: truth, ours, baseline, their errors and an enlarged patch, for the worst instants of a clip."""
+"""Sheets: truth, ours, a rival, their errors and an enlarged patch, for the worst instants."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
-from ..quality import psnr
-
 
 class Sheet:
-    """Keeps a clip's worst instants: truth, ours, baseline, both errors (×4), and the patch with the most grain
-    enlarged from each, a row for each instant."""
+    """Keeps the worst instants: truth, the answers, their errors (×4), and one patch of each enlarged, a row for
+    each instant, worst first. Only these rows' thumbnails are held.
 
-    ROWS = 4
+    patch: ``grain``: where the most grain is; ``error``: where the first answer is furthest off.
+    """
+
     WIDTH = 320
     GAIN = 4
     PATCH = 56
 
-    def __init__(self, ours: str, baseline: str | None) -> None:
-        self.ours, self.baseline = ours, baseline
-        self.worst: list[tuple[float, str, list[np.ndarray]]] = []
+    def __init__(self, rows: int = 4, patch: Literal["grain", "error"] = "grain") -> None:
+        self.rows, self.patch = rows, patch
+        self.worst: list[tuple[float, np.ndarray]] = []
 
-    def add(self, label: str, truth: np.ndarray, answers: dict[str, np.ndarray]) -> None:
-        score = psnr(answers[self.ours] / 255.0, truth / 255.0)
-        if len(self.worst) == self.ROWS and score >= self.worst[-1][0]:
+    def add(self, rank: float, label: str, truth: np.ndarray, answers: dict[str, np.ndarray]) -> None:
+        """rank: the lower, the worse. answers: caption -> ``(H, W, 3)`` uint8, as many at every call."""
+        if len(self.worst) == self.rows and rank >= self.worst[-1][0]:
             return
-        shown = [truth] + [answers[n] for n in (self.ours, self.baseline) if n]
+        self.worst = sorted([*self.worst, (rank, self._row(label, truth, answers))], key=lambda r: r[0])[: self.rows]
+
+    def _row(self, label: str, truth: np.ndarray, answers: dict[str, np.ndarray]) -> np.ndarray:
+        shown = [truth, *answers.values()]
         errors = [cv2.convertScaleAbs(cv2.absdiff(made, truth), alpha=self.GAIN) for made in shown[1:]]
         tiles = [_thumbnail(picture, self.WIDTH) for picture in (*shown, *errors)]
-        place = _grainiest(truth, self.PATCH)
+        detail = _grain(truth) if self.patch == "grain" else cv2.absdiff(shown[1], truth).max(axis=2)
+        place = _strongest(detail.astype(np.float32), self.PATCH)
         tiles += [_enlarged(picture[place], tiles[0].shape[:2]) for picture in shown]
-        self.worst = sorted([*self.worst, (score, label, tiles)], key=lambda row: row[0])[: self.ROWS]
+        names = ["truth", *answers]
+        titles = [*names, *(f"error x{self.GAIN}: {name}" for name in answers), *(f"patch: {name}" for name in names)]
+        row = np.hstack([titled(tile, title) for tile, title in zip(tiles, titles, strict=True)])
+        return titled(row, label)
 
     def write(self, path: Path) -> None:
-        names = [n for n in (self.ours, self.baseline) if n]
-        heads = ["truth", *names, *(f"{name} error x{self.GAIN}" for name in names), "patch: truth", *names]
-        rows = []
-        for score, label, tiles in self.worst:
-            titles = [f"{label}: {heads[0]}", f"{heads[1]} {score:.2f} dB", *heads[2:]]
-            rows.append(np.hstack([titled(tile, title) for tile, title in zip(tiles, titles, strict=True)]))
-        save_png(path, np.vstack(rows))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(path, np.vstack([row for _, row in self.worst]))
 
 
 def titled(picture: np.ndarray, title: str) -> np.ndarray:
@@ -61,11 +64,15 @@ def _thumbnail(picture: np.ndarray, width: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _grainiest(picture: np.ndarray, side: int) -> tuple[slice, slice]:
-    """Where the finest detail of median strength lies: the strongest is usually a hard edge."""
+def _grain(picture: np.ndarray) -> np.ndarray:
+    """Strength of the finest detail, cut off: the strongest is usually a hard edge."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    fine = cv2.absdiff(grey, cv2.GaussianBlur(grey, (0, 0), 1.0))
-    strength = cv2.boxFilter(np.minimum(fine, 12), -1, (side, side))
+    return np.minimum(cv2.absdiff(grey, cv2.GaussianBlur(grey, (0, 0), 1.0)), 12)
+
+
+def _strongest(detail: np.ndarray, side: int) -> tuple[slice, slice]:
+    """The square of ``side`` pixels with the largest sum of ``(H, W)`` float32 ``detail``."""
+    strength = cv2.boxFilter(detail, -1, (side, side))
     inner = strength[side // 2 : -(side // 2) or None, side // 2 : -(side // 2) or None]
     if not inner.size:
         return slice(None), slice(None)
