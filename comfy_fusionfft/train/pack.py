@@ -1,10 +1,7 @@
 """Clips -> packs: short windows of consecutive frames, in H.264 files small enough to carry anywhere.
 
-In: a folder of clips (any container the video reader opens, or image folders). An ``INDEX.tsv`` beside
-them, where there is one, tells which frames are free of cuts and duplicates (``usable_segments``), how
-fast the clip moves (``median_motion``, pixels per frame) and where it comes from (``source``,
-``licence``; ``split`` other than ``train`` is left out). Without it, cuts and duplicates are found by
-frame differences.
+In: a folder of clips, see ``train.survey``. Every frame is looked at once for cuts, repeats and motion; then windows
+are chosen (``train.choose``), and cut out in a second pass.
 
 Out: ``<width>x<height>-<nn>.mp4`` files of at most ``max_mib`` each, one picture size per file, a key
 frame at the start of each window, and ``packs.json``, the list of windows. Reading a pack back needs
@@ -13,33 +10,29 @@ OpenCV alone: see ``train.data``. ``train.flows`` adds motion targets.
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..video import open_clip
+from .choose import Slot, choose, find_slots
+from .survey import Clip, Look, find_clips, look, pictures_of, shrink
 
 INDEX = "packs.json"
-FORMAT = 1
+FORMAT = 2
+"""1 had no ``motion_90`` and ``motion_99``, and is read as well."""
 FLOW_SHRINK = 4
 """Flows are stored at 1/4 of the picture's width and height, in pixels of the full picture."""
 
-SURVEY_SIDE = 96
 MIB = 2**20
-_SUFFIXES = {".264", ".avi", ".h264", ".mkv", ".mov", ".mp4", ".mpg", ".ogv", ".webm", ".m4v", ".ts"}
-_PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 Bidirectional = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Two pictures ``(B, 3, H, W)`` in 0..1 -> flows (0→1, 1→0), each ``(B, 2, H, W)`` in pixels."""
@@ -50,8 +43,10 @@ class PackedWindow:
     """One run of frames inside a pack file.
 
     file, first, count: which frames of which file. width, height: picture size.
-    clip, start, stride: where they came from: frames ``start``, ``start + stride``, … of ``clip``.
-    motion: median motion between neighbouring packed frames, pixels at the packed size.
+    clip, start, stride: where they came from: frames ``start``, ``start + stride``, … of ``clip``, not counting
+        repeats that only fill up its frame rate.
+    motion, motion_90, motion_99: percentiles 50, 90, 99 of the length of the motion between neighbouring packed
+        frames, pixels at the packed size; the latter two None in packs of format 1.
     """
 
     file: str
@@ -66,17 +61,8 @@ class PackedWindow:
     motion: float
     source: str = ""
     licence: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Clip:
-    """A clip as the index, or our own look at it, describes it. ``segments`` are half-open."""
-
-    path: Path
-    segments: tuple[tuple[int, int], ...] | None
-    motion: float | None
-    source: str
-    licence: str
+    motion_90: float | None = None
+    motion_99: float | None = None
 
 
 def pack(
@@ -88,39 +74,50 @@ def pack(
     windows_per_clip: int = 4,
     max_mib: int = 40,
     crf: int = 14,
+    exclude: Path | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[PackedWindow]:
     """Cut windows from every clip of ``clips_dir`` and write packs into ``out_dir``.
 
     height: the short side pictures are reduced to (never enlarged), in pixels.
-    windows_per_clip: the average; fast clips give up to twice as many, slow ones half.
-    Raises InputError when the folder holds no usable clip, or already holds packs.
+    windows_per_clip: the average; a clip with motion that is rare in the others gives up to twice as many.
+    max_mib: largest size of a file; 60 or less, as files above that are a burden to keep and carry.
+    exclude: a folder of clips none of which may be shown, under whatever name: those a network is measured on.
+    Raises InputError when a folder holds no usable clip, or ``out_dir`` already packs.
     """
     if (out_dir / INDEX).exists():
         raise InputError(f"{out_dir} already holds packs; name another folder or remove {out_dir / INDEX}")
-    clips = list(find_clips(clips_dir))
-    if not clips:
-        raise InputError(f"No clips in {clips_dir}; need video files or folders of numbered pictures")
+    looks = _survey(find_clips(clips_dir), clips_dir, report)
+    kept_out = {}
+    if exclude:
+        others = _survey(find_clips(exclude, every_split=True), exclude, report)
+        kept_out = {clip.path.name: view.prints for clip, view in others.items()}
+    slots = find_slots(looks, kept_out, frames, height, report)
+    if not slots:
+        and_new = f" that {exclude} does not show" if exclude else ""
+        raise InputError(f"No clip in {clips_dir} has {frames} frames in a row without a cut{and_new}; lower --frames")
+    chosen: dict[str, list[Slot]] = defaultdict(list)
+    for slot in choose(slots, windows_per_clip):
+        chosen[slot.clip].append(slot)
     out_dir.mkdir(parents=True, exist_ok=True)
     files = _Files(out_dir, max_bytes=max_mib * MIB, crf=crf)
     windows: list[PackedWindow] = []
     try:
-        for clip in clips:
-            made = 0
-            for pictures, start, stride, fps in cut(clip, height, frames, windows_per_clip):
+        for clip in (clip for clip in looks if clip.path.name in chosen):
+            rate = float(open_clip(clip.path).info.rate or 0) * looks[clip].pace
+            for pictures, slot in cut(clip.path, chosen[clip.path.name], height):
                 file, first = files.write(pictures)
                 rows, columns = pictures[0].shape[:2]
-                window = PackedWindow(
-                    *(file, first, len(pictures), columns, rows, clip.path.name, start, stride),
-                    *(float(fps), round(median_motion(pictures), 3), clip.source, clip.licence),
+                motion, most, nearly_all = motion_percentiles(pictures)
+                windows.append(
+                    PackedWindow(
+                        *(file, first, len(pictures), columns, rows, slot.clip, slot.frames[0], slot.stride),
+                        *(rate / slot.stride, motion, clip.source, clip.licence, most, nearly_all),
+                    )
                 )
-                windows.append(window)
-                made += 1
-            report(f"{clip.path.name}: {made} windows")
+            report(f"{clip.path.name}: {len(chosen[clip.path.name])} windows")
     finally:
         files.close()
-    if not windows:
-        raise InputError(f"No clip in {clips_dir} has {frames} frames in a row without a cut; lower --frames")
     _write_index(out_dir, windows)
     return windows
 
@@ -131,8 +128,10 @@ def read_index(packs_dir: Path) -> list[PackedWindow]:
     if not path.is_file():
         raise InputError(f"No {INDEX} in {packs_dir}; make packs with: fusionfft pack CLIPS {packs_dir}")
     index = json.loads(path.read_text())
-    if index.get("format") != FORMAT:
-        raise InputError(f"{path} has format {index.get('format')}, this version reads {FORMAT}; pack the clips again")
+    if index.get("format") not in range(1, FORMAT + 1):
+        raise InputError(
+            f"{path} has format {index.get('format')}, this version reads 1 to {FORMAT}; pack the clips again"
+        )
     return [PackedWindow(**window) for window in index["windows"]]
 
 
@@ -159,110 +158,38 @@ def decode(packs_dir: Path, windows: Iterable[PackedWindow]) -> Iterator[tuple[P
         capture.release()
 
 
-# --- choosing windows -------------------------------------------------------------------------------
-
-
-def find_clips(folder: Path) -> Iterator[_Clip]:
-    """Clips of a folder by name; the index decides which of them may be trained on."""
-    table = {}
-    for index in (folder / "INDEX.tsv", folder.parent / "INDEX.tsv"):
-        if index.is_file():
-            with index.open(newline="") as lines:
-                table = {row["name"].rstrip("/"): row for row in csv.DictReader(lines, delimiter="\t")}
-            break
-    for path in sorted(folder.iterdir()):
-        pictures = path.is_dir() and any(file.suffix.lower() in _PICTURES for file in path.iterdir())
-        if not pictures and path.suffix.lower() not in _SUFFIXES:
-            continue
-        row = table.get(path.name)
-        if row is None:
-            yield _Clip(path, None, None, "", "")
-        elif row.get("split", "train") == "train":
-            spans = [tuple(map(int, part.split("-"))) for part in row["usable_segments"].split(";") if part]
-            segments = tuple((first, last + 1) for first, last in spans)
-            motion = float(row["median_motion"]) if row.get("median_motion") else None
-            yield _Clip(path, segments, motion, row.get("source", ""), row.get("licence", ""))
-
-
-def cut(
-    clip: _Clip, height: int, frames: int, average: int
-) -> Iterator[tuple[list[np.ndarray], int, int, Fraction | float]]:
-    """-> (pictures ``(H, W, 3)`` uint8, first frame, stride, frames per second) for each chosen window."""
-    opened = open_clip(clip.path)
-    segments, motion, native = clip.segments, clip.motion, min(opened.info.width, opened.info.height)
-    fps = opened.info.rate or 0
-    if segments is None or motion is None:
-        segments, motion = survey(_rgb8(frame.pixels) for frame in opened)
-        native = SURVEY_SIDE
-    motion *= height / native if clip.motion is None else min(height, native) / native
-    # A slow clip at its own rate shows the network nothing but standing pictures.
-    stride = 2 if motion < 1 else 1
-    starts = choose_starts(segments, frames * stride - stride + 1, _share(motion, average))
-    wanted = {start + step * stride: start for start in starts for step in range(frames)}
-    held: dict[int, list[np.ndarray]] = {start: [] for start in starts}
-    for number, frame in enumerate(opened if starts else ()):
-        if number in wanted:
-            start = wanted[number]
-            held[start].append(shrink(_rgb8(frame.pixels), height))
-            if len(held[start]) == frames:
-                yield held.pop(start), start, stride, fps / stride
-        if not held:
+def cut(path: Path, slots: Iterable[Slot], height: int) -> Iterator[tuple[list[np.ndarray], Slot]]:
+    """-> (pictures ``(H, W, 3)`` uint8, slot) for each of the clip's ``slots``, which must not overlap."""
+    wanted = {number: slot for slot in slots for number in slot.frames}
+    held: dict[Slot, list[np.ndarray]] = defaultdict(list)
+    for number, picture in enumerate(pictures_of(path)):
+        slot = wanted.pop(number, None)
+        if slot is not None:
+            held[slot].append(shrink(picture, height))
+            if number == slot.frames[-1]:
+                yield held.pop(slot), slot
+        if not wanted:
             return
 
 
-def choose_starts(segments: Iterable[tuple[int, int]], length: int, count: int) -> list[int]:
-    """First frames of up to ``count`` windows of ``length``, without overlap, spread over the segments."""
-    slots = [start for first, end in segments for start in range(first, end - length + 1, length)]
-    if len(slots) <= count:
-        return slots
-    return [slots[int((index + 0.5) * len(slots) / count)] for index in range(count)]
-
-
-def survey(pictures: Iterable[np.ndarray]) -> tuple[tuple[tuple[int, int], ...], float]:
-    """Runs of frames without cut or repeat, and the median motion in pixels of thumbnails ``SURVEY_SIDE`` high.
-
-    A cut is a frame difference far above the clip's usual one; a repeat is one far below.
-    """
-    thumbs = [shrink(picture, SURVEY_SIDE) for picture in pictures]
-    if len(thumbs) < 2:
-        return ((0, len(thumbs)),), 0.0
-    jumps = np.array([np.abs(a.astype(np.int16) - b).mean() for a, b in pairwise(thumbs)])
-    usual = max(float(np.median(jumps)), 0.5)
-    breaks = (jumps > max(3 * usual, 15)) | (jumps < min(0.1 * usual, 0.2))
-    edges = [0, *(int(at) + 1 for at in np.flatnonzero(breaks)), len(thumbs)]
-    segments = tuple((a, b) for a, b in pairwise(edges) if b - a > 2)
-    samples = [thumbs[i : i + 2] for i in np.linspace(0, len(thumbs) - 2, 12).astype(int)]
-    return segments, float(np.median([median_motion(pair) for pair in samples]))
-
-
-def median_motion(pictures: list[np.ndarray]) -> float:
-    """Median length of the motion between neighbours, in pixels: a quick DIS at a quarter of the size."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    factor = max(1, min(pictures[0].shape[:2]) // 90)
+def motion_percentiles(pictures: list[np.ndarray]) -> tuple[float, float, float]:
+    """Percentiles 50, 90, 99 of the length of the motion between neighbours, pixels: DIS at half the size."""
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    factor = max(1, min(pictures[0].shape[:2]) // 180)
     small = [cv2.cvtColor(shrink(p, min(p.shape[:2]) // factor), cv2.COLOR_RGB2GRAY) for p in pictures]
     lengths = [np.linalg.norm(dis.calc(a, b, None), axis=-1) for a, b in pairwise(small)]
-    return float(np.median(np.stack(lengths))) * factor
+    return tuple(round(float(value) * factor, 3) for value in np.percentile(np.stack(lengths), (50, 90, 99)))
 
 
-def shrink(picture: np.ndarray, short_side: int) -> np.ndarray:
-    """Area-reduce to ``short_side`` (never enlarge); sides divisible by 4, as the grid of flows needs."""
-    rows, columns = picture.shape[:2]
-    factor = min(1.0, short_side / min(rows, columns))
-    size = tuple(max(4, round(side * factor / 4) * 4) for side in (columns, rows))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-
-
-def _share(motion: float, average: int) -> int:
-    """Windows a clip gives: more where it moves, as most clips hardly do."""
-    return max(1, min(2 * average, round(average * (0.4 + 0.4 * math.log2(1 + motion)))))
-
-
-def _rgb8(pixels: Tensor) -> np.ndarray:
-    if pixels.dtype == torch.uint16:
-        pixels = (pixels.to(torch.int32) + 128).div(257, rounding_mode="floor").to(torch.uint8)
-    elif pixels.is_floating_point():
-        pixels = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
-    return pixels[..., :3].expand(-1, -1, 3).contiguous().numpy()
+def _survey(clips: Iterable[Clip], folder: Path, report: Callable[[str], None]) -> dict[Clip, Look]:
+    """A look at all ``clips`` of ``folder``."""
+    looks = {}
+    for clip in clips:
+        looks[clip] = look(pictures_of(clip.path))
+        report(f"looked at {clip.path.name}: {len(looks[clip].numbers)} frames")
+    if not looks:
+        raise InputError(f"No clips in {folder}; need video files or folders of numbered pictures")
+    return looks
 
 
 # --- writing ----------------------------------------------------------------------------------------
@@ -280,8 +207,8 @@ class _Files:
         """Append one window -> (file name, number of its first frame)."""
         size = pictures[0].shape[1], pictures[0].shape[0]
         file = self._open.get(size)
-        # What the encoder still holds back counts as raw 4:2:0, half of RGB.
-        raw = pictures[0].nbytes // 2
+        # What the encoder still holds back counts as raw.
+        raw = pictures[0].nbytes
         if file is not None and file.bytes + (file.held + len(pictures)) * raw + MIB // 4 > self._max_bytes:
             file.close()
             file = None
@@ -304,7 +231,7 @@ class _File:
         self._container = av.open(str(path), "w")
         self._stream = self._container.add_stream("libx264", rate=25)
         self._stream.width, self._stream.height = size
-        self._stream.pix_fmt = "yuv420p"
+        self._stream.pix_fmt = "yuv444p"  # a shrunk picture has colour as fine as its brightness
         # Key frames where windows begin and nowhere else.
         quality = {"crf": str(crf), "preset": "fast", "bf": "0", "rc-lookahead": "10"}
         self._stream.options = quality | {"g": "1000", "sc_threshold": "0"}

@@ -10,7 +10,7 @@ import torch
 from train.scenes import pan, texture, write_packs
 
 from comfy_fusionfft.errors import InputError
-from comfy_fusionfft.train import flows, pack
+from comfy_fusionfft.train import flows, pack, survey
 
 
 class FakeClip:
@@ -34,7 +34,21 @@ def clips(tmp_path, monkeypatch):
     FakeClip.pictures = {"slow.mp4": pan(30, 64, 96, 2, 1), "fast.mp4": pan(30, 128, 96, 8, 2)}
     for name in FakeClip.pictures:
         (folder / name).touch()
-    monkeypatch.setattr(pack, "open_clip", FakeClip)
+    read(monkeypatch)
+    return folder
+
+
+def read(monkeypatch, **pictures):
+    """Have clips read from ``FakeClip.pictures``, with these added."""
+    FakeClip.pictures = FakeClip.pictures | {f"{name}.mp4": frames for name, frames in pictures.items()}
+    for module in (pack, survey):
+        monkeypatch.setattr(module, "open_clip", FakeClip)
+
+
+def fill(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / f"{name}.mp4").touch()
     return folder
 
 
@@ -73,16 +87,87 @@ def test_files_stay_below_the_limit(tmp_path):
     assert len(list(pack.decode(tmp_path, made))) == 6
 
 
-def test_survey_finds_cuts_and_repeats():
-    first, second = pan(8, 96, 128, 3, 1), pan(8, 96, 128, 3, 5)
-    segments, motion = pack.survey([*first, *second, second[-1], second[-1]])
-    assert segments == ((0, 8), (8, 16))
-    assert 2 < motion < 4
+def test_older_packs_are_read(tmp_path):
+    (made,) = write_packs(tmp_path, {"pan": pan(5, 64, 96, 4)})
+    index = json.loads((tmp_path / "packs.json").read_text())
+    for name in ("motion_90", "motion_99"):
+        del index["windows"][0][name]
+    (tmp_path / "packs.json").write_text(json.dumps(index | {"format": 1}))
+    assert pack.read_index(tmp_path) == [made]
+    assert made.motion_90 is None and made.motion_99 is None
 
 
-def test_windows_are_spread():
-    assert pack.choose_starts([(0, 100)], 10, 3) == [10, 50, 80]
-    assert pack.choose_starts([(0, 9), (20, 30)], 10, 3) == [20]
+def test_motion_of_a_part_shows_in_the_percentiles(tmp_path, monkeypatch):
+    ground, thing = texture(96, 128, 1), texture(24, 24, 2)
+    frames = [ground.copy() for _ in range(9)]
+    for number, frame in enumerate(frames):
+        frame[40:64, 20 + 3 * number : 44 + 3 * number] = thing
+    read(monkeypatch, part=frames)
+    (window,) = pack.pack(fill(tmp_path / "clips", "part"), tmp_path / "packs", frames=5)
+    assert window.stride == 2 and window.motion < 0.5 and 4 < window.motion_99 < 9
+    assert window.motion <= window.motion_90 <= window.motion_99
+
+
+def test_an_index_that_overlooks_a_cut_is_not_believed(tmp_path, monkeypatch):
+    folder = fill(tmp_path / "clips", "two")
+    (folder / "INDEX.tsv").write_text("name\tsplit\tusable_segments\ntwo.mp4\ttrain\t0-25\n")
+    read(monkeypatch, two=[*pan(13, 96, 128, 4, 1), *pan(13, 96, 128, 4, 5)])
+    lines = []
+    made = pack.pack(folder, tmp_path / "packs", frames=5, report=lines.append)
+    assert [window.start for window in made] == [0, 5, 13, 18]
+    assert "two.mp4: left out or moved: 1 with a cut" in lines
+    assert "4 windows to choose from; left out or moved: 1 with a cut" in lines
+
+
+def test_a_repeat_amid_motion_is_kept_out(tmp_path, monkeypatch):
+    frames = pan(24, 96, 128, 4)
+    frames[11] = frames[10]  # a frame lost on the way: the next step is twice as long
+    read(monkeypatch, stuck=frames)
+    lines = []
+    made = pack.pack(fill(tmp_path / "clips", "stuck"), tmp_path / "packs", frames=5, report=lines.append)
+    assert all(window.start + 5 <= 11 or window.start >= 11 for window in made) and len(made) == 4
+    assert "stuck.mp4: left out or moved: 1 with a repeat" in lines
+
+
+def test_repeats_that_fill_up_a_frame_rate_are_skipped(tmp_path, monkeypatch):
+    single = pan(30, 96, 128, 4)
+    # 20 frames a second shown as 25: one in five stands for two
+    read(monkeypatch, filled=[frame for n, frame in enumerate(single) for _ in range(1 + (n % 4 == 3))])
+    made = pack.pack(fill(tmp_path / "clips", "filled"), tmp_path / "packs", frames=9, crf=4)
+    assert len(made) == 3 and made[0].fps == pytest.approx(20, abs=0.8)
+    for _, stack in pack.decode(tmp_path / "packs", made):
+        first = min(range(30), key=lambda n: np.abs(stack[0].mean(-1) - single[n].mean(-1)).mean())
+        expected = np.stack(single[first : first + 9])
+        assert np.abs(stack.mean(-1) - expected.mean(-1)).mean() < 3
+
+
+def test_the_same_footage_is_packed_once(tmp_path, monkeypatch):
+    large = pan(20, 192, 256, 6)
+    # Re-encoded: smaller, darker, with black borders, and beginning later.
+    small = [np.pad(cv2.resize(frame, (128, 96)) // 4 * 3 + 8, ((16, 16), (0, 0), (0, 0))) for frame in large[3:]]
+    read(monkeypatch, a_copy=small, origin=large, other=pan(20, 96, 128, 4, 7))
+    lines = []
+    folder = fill(tmp_path / "clips", "a_copy", "origin", "other")
+    made = pack.pack(folder, tmp_path / "packs", frames=5, report=lines.append)
+    assert {window.clip for window in made} == {"origin.mp4", "other.mp4"}
+    assert "a_copy.mp4: left out or moved: 3 duplicate: in origin.mp4" in lines
+
+
+def test_what_is_measured_on_is_not_packed(tmp_path, monkeypatch):
+    frames = pan(20, 96, 128, 4)
+    kept_out = [frame // 4 * 3 + 8 for frame in frames[12:14]]
+    read(monkeypatch, long=frames, short=kept_out)
+    folder, dev = fill(tmp_path / "clips", "long"), fill(tmp_path / "dev", "short")
+    (dev / "INDEX.tsv").write_text("name\tsplit\tusable_segments\nshort.mp4\tdev\t0-1\n")
+    lines = []
+    made = pack.pack(folder, tmp_path / "packs", frames=5, exclude=dev, report=lines.append)
+    assert [window.start for window in made] == [0, 5, 15]
+    assert "long.mp4: left out or moved: 1 excluded: in short.mp4" in lines
+    read(monkeypatch, short=frames)
+    with pytest.raises(InputError, match=r"has 5 frames in a row without a cut that .*dev does not show; lower"):
+        pack.pack(folder, tmp_path / "none", frames=5, exclude=dev)
+    with pytest.raises(InputError, match=r"No clips in .*empty; need video files"):
+        pack.pack(folder, tmp_path / "none", exclude=fill(tmp_path / "empty"))
 
 
 def test_errors_say_what_to_do(clips, tmp_path):
@@ -95,7 +180,7 @@ def test_errors_say_what_to_do(clips, tmp_path):
     with pytest.raises(InputError, match="has 99 frames in a row without a cut; lower --frames"):
         pack.pack(clips, tmp_path / "packs", frames=99)
     (empty / "packs.json").write_text(json.dumps({"format": 99, "windows": []}))
-    with pytest.raises(InputError, match="has format 99, this version reads 1; pack the clips again"):
+    with pytest.raises(InputError, match="has format 99, this version reads 1 to 2; pack the clips again"):
         pack.read_index(empty)
     with pytest.raises(InputError, match="already holds packs"):
         pack.pack(clips, empty)
