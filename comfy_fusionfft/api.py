@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from .families.fusionfft import FusionNet
     from .video import ClipInfo, Written
 
-DEFAULT_FLOW = "dis"
-"""What ``flow="auto"`` means: the source that measured better on the development clips (README, table)."""
+EMBEDDED_FLOW = "multiflow-v1"
+"""The file in ``weights/`` that ``flow="auto"`` means: what measured best on the development clips (README, table)."""
 EMBEDDED_RIFE = "rife-v0"
 """The file in ``weights/`` that ``flow="rife"`` means."""
 EMBEDDED_FUSION = "fusionfft-v1"
@@ -80,9 +80,9 @@ def load_flow(
 ) -> FlowSource:
     """The flow source called ``flow``, placed on the host's device.
 
-    flow: ``auto``, ``dis`` (classical, no weights), ``rife`` (the embedded network), a safetensors file or
-        the name of one in the searched folders, or a folder of flow that ``extract_flow`` made; or a
-        network of ``checkpoints.load`` that is in its place already.
+    flow: ``auto`` (the embedded network that chooses among classical searches), ``dis`` (one of them, no weights),
+        ``rife`` (the embedded RIFE), a safetensors file or the name of one in the searched folders, or a folder
+        of flow that ``extract_flow`` made; or a network of ``checkpoints.load`` that is in its place already.
     scale: 0.25, 0.5, 1, 2 or 4; below 1 flow is searched on a smaller picture (large motion, 4K).
     uhd: scale 1 becomes 0.5.
     ensemble: run RIFE in both directions and average, for networks that have it.
@@ -91,19 +91,15 @@ def load_flow(
         raise InputError(f"scale {scale} is not one of {', '.join(f'{s:g}' for s in SCALES)}: choose the nearest")
     scale = 0.5 if uhd and scale == 1.0 else scale
     if isinstance(flow, (str, Path)):
-        name = DEFAULT_FLOW if flow == "auto" else flow
-        if Path(name).is_dir():
-            return StoredFlow(name)
-        if name == "dis":
-            return _dis(scale)
-        flow = host.place(load(find(EMBEDDED_RIFE if name == "rife" else name)).module)
-    return flow.family.source(flow, scale=scale, ensemble=ensemble, seed=lambda: _dis(scale))
+        if Path(flow).is_dir():
+            return StoredFlow(flow)
+        if flow == "dis":
+            from .families.dis import DISFlow
 
-
-def _dis(scale: float) -> FlowSource:
-    from .families.dis import DISFlow
-
-    return DISFlow(scale=scale)
+            return DISFlow(scale=scale)
+        name = {"auto": EMBEDDED_FLOW, "rife": EMBEDDED_RIFE}.get(str(flow), flow)
+        flow = host.place(load(find(name)).module)
+    return flow.family.source(flow, scale=scale, ensemble=ensemble)
 
 
 def load_method(

@@ -164,7 +164,7 @@ class Family:
     build: Config -> network with random weights whose state dict is the canonical one.
     describe: Config -> metadata worth writing into a converted file (what shapes cannot tell).
     source: of a ``flow`` family: the FlowSource that runs a placed network,
-        ``source(network, scale=…, ensemble=…, seed=…)``; ``seed()`` is a source without weights to start from.
+        ``source(network, scale=…, ensemble=…)``.
     """
 
     name: str

@@ -139,7 +139,7 @@ def _own_clip(options: argparse.Namespace, host: PlainHost) -> None:
 
 def _interpolate(source: Path, options: argparse.Namespace, host: PlainHost) -> Written:
     target = options.out / "demo.mp4"
-    flow = api.DEFAULT_FLOW if options.flow == "auto" else options.flow
+    flow = api.EMBEDDED_FLOW if options.flow == "auto" else options.flow
     print(f"Interpolating x{options.multi}: flow {flow}, method {api.DEFAULT_METHOD}, device {host.device} ...")
     start = time.perf_counter()
     written = api.interpolate_file(source, target, multi=options.multi, flow=options.flow, host=host, overwrite=True)

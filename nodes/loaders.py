@@ -14,7 +14,7 @@ from ..comfy_fusionfft.host import DTYPES
 from . import comfy_host
 
 RIFEModel = io.Custom("RIFE_MODEL")
-"""A RIFE network in the host's care, or the name of a source without weights (``dis``)."""
+"""A flow network in the host's care, or the name of a source without weights (``dis``)."""
 FusionModel = io.Custom("FUSIONFFT_MODEL")
 HostModel = io.Custom("INTERP_MODEL")
 """The host's own frame interpolation model."""
@@ -25,6 +25,10 @@ NO_WEIGHTS = "dis (built-in, no weights)"
 _MODEL_TIP = (
     "Default: the built-in one. Files lie in models/frame_interpolation; those marked “download” are fetched there "
     "once, and checked by hash."
+)
+_FLOW_TIP = (
+    "Default: multiflow-v1, the best of the built-in ones; dis is several times as fast. Files lie in "
+    "models/frame_interpolation; those marked “download” are fetched there once, and checked by hash."
 )
 _DTYPE_TIP = (
     "Precision of the network's convolutions; motion and spectra are always float32. Default auto: float16 on GPUs "
@@ -40,10 +44,11 @@ class LoadRIFE(io.ComfyNode):
             node_id="FusionFFTLoadRIFE",
             display_name="Load RIFE Model",
             category="FusionFFT",
-            description="Loads what finds motion: the classical DIS, the built-in RIFE, or a RIFE 4.0-4.26 file.",
-            search_aliases=["rife", "optical flow model", "frame interpolation model", "dis"],
+            description="Loads what finds motion: the built-in network that chooses among classical searches, one such "
+            "search alone (DIS), the built-in RIFE, or a RIFE 4.0-4.26 file.",
+            search_aliases=["rife", "optical flow model", "frame interpolation model", "multiflow", "dis"],
             inputs=[
-                io.Combo.Input("model", options=_flow_names(), default=_default_flow(), tooltip=_MODEL_TIP),
+                io.Combo.Input("model", options=_flow_names(), tooltip=_FLOW_TIP),
                 _dtype_input(),
             ],
             outputs=[RIFEModel.Output(display_name="rife_model")],
@@ -68,7 +73,7 @@ class LoadFusion(io.ComfyNode):
             description="Loads the network that fuses several frame pairs into one picture.",
             search_aliases=["fusion model", "frame interpolation model"],
             inputs=[
-                io.Combo.Input("model", options=_names("fusion", api.EMBEDDED_FUSION), tooltip=_MODEL_TIP),
+                io.Combo.Input("model", options=_fusion_names(), tooltip=_MODEL_TIP),
                 _dtype_input(),
             ],
             outputs=[FusionModel.Output(display_name="fusion_model")],
@@ -85,8 +90,7 @@ class LoadFusion(io.ComfyNode):
 
 def load_flow_model(name: str = "", dtype: str = "auto") -> Any:
     """What the RIFE_MODEL socket carries, by a name of the list; the default one without."""
-    name = name or _default_flow()
-    return "dis" if name == NO_WEIGHTS else _load(name, "flow", dtype)
+    return "dis" if name == NO_WEIGHTS else _load(name or api.EMBEDDED_FLOW + BUILT_IN, "flow", dtype)
 
 
 def load_fusion_model(name: str = "", dtype: str = "auto") -> Any:
@@ -112,19 +116,20 @@ def _dtype_input() -> io.Combo.Input:
     return io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto", tooltip=_DTYPE_TIP, advanced=True)
 
 
-def _default_flow() -> str:
-    return NO_WEIGHTS if api.DEFAULT_FLOW == "dis" else api.DEFAULT_FLOW + BUILT_IN
-
-
 def _flow_names() -> list[str]:
-    local = _names("flow", api.EMBEDDED_RIFE)
-    there = {Path(name).stem for name in local}
+    """The first one is the default."""
+    files = _files("flow")
+    there = {Path(name).stem for name in files}
     offered = [f"{entry.name}{DOWNLOAD}" for entry in downloads.catalogue() if entry.name not in there]
-    return [NO_WEIGHTS, *local, *offered]
+    return [api.EMBEDDED_FLOW + BUILT_IN, NO_WEIGHTS, api.EMBEDDED_RIFE + BUILT_IN, *files, *offered]
 
 
-def _names(kind: str, embedded: str) -> list[str]:
-    return [embedded + BUILT_IN, *(name for name in comfy_host.model_files() if _is(name, kind))]
+def _fusion_names() -> list[str]:
+    return [api.EMBEDDED_FUSION + BUILT_IN, *_files("fusion")]
+
+
+def _files(kind: str) -> list[str]:
+    return [name for name in comfy_host.model_files() if _is(name, kind)]
 
 
 def _is(name: str, kind: str) -> bool:

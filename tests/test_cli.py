@@ -164,7 +164,7 @@ def test_disk_full_leaves_nothing(folder, tmp_path, capsys, monkeypatch):
 
 
 def test_ctrl_c_keeps_a_playable_part(tmp_path):
-    frames = (Frame(torch.from_numpy(texture(180, 320, i)), F(i, 24)) for i in range(200))
+    frames = (Frame(torch.from_numpy(texture(96, 128, i)), F(i, 24)) for i in range(200))
     source = tmp_path / "in.mp4"
     like = open_clip_like(tmp_path)
     write_clip(source, frames, like=like, rate=F(24))
@@ -188,7 +188,7 @@ def open_clip_like(folder):
     import cv2
 
     path = folder / "like.png"
-    cv2.imwrite(str(path), texture(180, 320, 0))
+    cv2.imwrite(str(path), texture(96, 128, 0))
     return open_clip(path).info
 
 

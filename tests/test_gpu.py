@@ -8,6 +8,8 @@ import torch
 
 from comfy_fusionfft.api import interpolate
 from comfy_fusionfft.contract import Frame
+from comfy_fusionfft.families.multiflow.flow import MultiFlow
+from comfy_fusionfft.families.multiflow.net import MultiFlowNet
 from comfy_fusionfft.families.rife.config import RIFEConfig
 from comfy_fusionfft.families.rife.flow import RIFEFlow
 from comfy_fusionfft.families.rife.net import IFNet
@@ -36,11 +38,22 @@ def test_warp_and_splat_agree_with_the_cpu():
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-3), ("float16", 3e-2), ("bfloat16", 1e-1)])
 def test_rife_agrees_with_the_cpu(dtype, tolerance):
     torch.manual_seed(0)
-    net = IFNet(RIFEConfig())
+    agrees_with_the_cpu(RIFEFlow, IFNet(RIFEConfig()), dtype, tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-3), ("float16", 1e-2), ("bfloat16", 3e-2)])
+def test_multiflow_agrees_with_the_cpu(dtype, tolerance):
+    torch.manual_seed(0)
+    net = MultiFlowNet()
+    torch.nn.init.normal_(net.choose.last.weight, std=0.1)
+    agrees_with_the_cpu(MultiFlow, net, dtype, tolerance)
+
+
+def agrees_with_the_cpu(kind, net, dtype, tolerance):
     frames = [Frame(torch.rand(100, 150, 3), F(i)) for i in range(3)]
 
     def made(host):
-        source = RIFEFlow(host.place(net), scale=1.0)
+        source = kind(host.place(net), scale=1.0)
         return [f.pixels for f in interpolate(frames, multi=3, flow=source, host=host)]
 
     on_cpu = made(PlainHost("cpu", "float32"))

@@ -6,21 +6,23 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..api import load_flow
 from ..checkpoints import find, load
 from ..errors import InputError
-from ..families.dis.flow import DISFlow
 from ..families.fusionfft.config import MAX_ANCHORS, FusionConfig
 from ..families.fusionfft.recipe import STAGES as FUSION_STAGES
 from ..families.fusionfft.recipe import FusionRecipe
-from ..families.refine.recipe import STAGES as REFINE_STAGES
-from ..families.refine.recipe import RefineRecipe
+from ..families.multiflow.recipe import STAGES as MULTIFLOW_STAGES
+from ..families.multiflow.recipe import MultiFlowRecipe
 from ..families.rife.recipe import RIFERecipe
-from ..train.chains import SPACINGS, Search, add_chains, add_taught, halved, instants
+from ..host import PlainHost
+from ..ops.dis import DenseInverseSearch
+from ..train.chains import SPACINGS, Search, add_chains, add_found, halved, instants
 from ..train.data import is_held_out
 from ..train.flows import add_flows, dis_bidirectional
+from ..train.guesses import add_candidates
 from ..train.pack import PackedWindow, pack, read_index
 from ..train.perceptual import Perceptual
 from .shared import defaults, integers, say, words
@@ -45,6 +47,9 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-mib", type=int, default=default["max_mib"], help="size of a file (default: 40)")
     parser.add_argument("--crf", type=int, default=default["crf"], help="H.264 quality (default: 14)")
     parser.add_argument(
+        "--exclude", type=Path, metavar="DIR", help="clips, such as those measured on, none of which may be shown"
+    )
+    parser.add_argument(
         "--teacher", metavar="FILE", help="teacher weights: store flow for distillation beside the packs"
     )
     parser.add_argument("--flow", choices=("none", "dis"), default="none", help="or store DIS flow (default: none)")
@@ -67,7 +72,7 @@ def _pack(options: argparse.Namespace) -> int:
         if not options.teacher and options.flow == "none":
             raise InputError("there is nothing to do: name a folder for the packs, or add --teacher FILE or --flow dis")
     else:
-        names = ("height", "frames", "windows_per_clip", "max_mib", "crf")
+        names = ("height", "frames", "windows_per_clip", "max_mib", "crf", "exclude")
         windows = pack(options.clips, options.out, report=say, **{name: getattr(options, name) for name in names})
         say(f"wrote {len(windows)} windows to {options.out}")
     if options.teacher:
@@ -102,25 +107,23 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
     parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
 
-    add_train_refine(families.add_parser("refine", help="a network that makes DIS flow better"))
-    add_train_fusion(families.add_parser("fusionfft", help="a fusion network, on DIS flow"))
+    add_train_multiflow(families.add_parser("multiflow", help="the flow network that chooses among classical searches"))
+    add_train_fusion(families.add_parser("fusionfft", help="a fusion network, on stored flow"))
 
 
-def add_train_refine(parser: argparse.ArgumentParser) -> None:
-    stage = REFINE_STAGES[0]
-    parser.set_defaults(run=_train_refine)
+def add_train_multiflow(parser: argparse.ArgumentParser) -> None:
+    stage = MULTIFLOW_STAGES[0]
+    parser.set_defaults(run=_train_multiflow)
     parser.add_argument("--packs", type=Path, metavar="DIR", help="folder made by `fusionfft pack --frames 13`")
     parser.add_argument("--clips", type=Path, metavar="DIR", help="or clips, packed into OUT/packs first")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights, state, log and sheets go here")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float, help="train for so long, validation not counted")
     budget.add_argument("--steps", type=int, help="or for so many steps")
-    parser.add_argument(
-        "--teacher", metavar="FILE", help="teacher weights: learn its flow first (without: from pictures)"
-    )
-    parser.add_argument("--stages", type=words, help="only these of taught, pictures")
     parser.add_argument("--batch", type=int, default=stage.batch, help=f"samples of a step (default: {stage.batch})")
     parser.add_argument("--crop", type=int, default=stage.crop, help=f"their side, in pixels (default: {stage.crop})")
+    parser.add_argument("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
+    parser.add_argument("--cache-mib", type=int, default=16384, help="size of the stored guesses (default: 16384)")
     parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
     parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
     parser.add_argument("--seed", type=int, default=0)
@@ -157,7 +160,8 @@ def add_train_fusion(parser: argparse.ArgumentParser) -> None:
     option("--mixed-precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
     option("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
     option("--fresh", action="store_true", help="do not resume from OUT/state")
-    option("--teacher", metavar="FILE", help="teacher weights: a share of the samples has its motion")
+    option("--flow", default="auto", help="the source it shall work with: auto, dis, rife or a file (default: auto)")
+    option("--found-mib", type=int, default=8192, help="size of what that source finds (default: 8192)")
     option("--perceptual", type=Path, metavar="FILE", help="SqueezeNet 1.1 weights for the perceptual loss")
     option("--prior", type=float, default=stage.prior, help="weight of nearness to the plain blend (default: 0)")
     option("--wandb-project", metavar="NAME", help="also log to Weights & Biases, if installed")
@@ -170,9 +174,13 @@ def _train_fusion(options: argparse.Namespace) -> int:
         raise InputError(f"{options.num_anchors} anchors asked for: use 1 to {MAX_ANCHORS} (default 3)")
     spacings = tuple(options.steps)
     packs = _packs(options, frames=3 * max(spacings) + 1, windows_per_clip=3)
-    search = DISFlow().search
+    search = DenseInverseSearch()
     _chains(packs, halved(search) if options.uhd else search, spacings=spacings, max_mib=options.cache_mib)
-    _taught(packs, options, spacings=spacings, max_mib=options.cache_mib)
+    if options.flow != "dis":
+        host = PlainHost(options.device or "auto")
+        source = load_flow(options.flow, host=host, scale=0.5 if options.uhd else 1.0)
+        how = {"spacings": spacings, "max_mib": options.found_mib}
+        add_found(packs, source, device=host.device, wanted=_trained_on, report=say, **how)
     perceptual = Perceptual(options.perceptual) if options.perceptual else None
     if perceptual is None:
         say("the perceptual loss is off: --perceptual FILE was not given")
@@ -195,18 +203,17 @@ def _train_fusion(options: argparse.Namespace) -> int:
     )
 
 
-def _train_refine(options: argparse.Namespace) -> int:
+def _train_multiflow(options: argparse.Namespace) -> int:
     packs = _packs(options, frames=13, windows_per_clip=3)
-    _chains(packs, DISFlow().search)
-    _taught(packs, options)
-    recipe = RefineRecipe()
+    add_candidates(packs, max_mib=options.cache_mib, wanted=_trained_on, report=say)
+    recipe = MultiFlowRecipe()
     if options.start:
         net = load(find(options.start)).module
-        recipe = RefineRecipe(net.config)
+        recipe = MultiFlowRecipe(net.config)
         recipe.net.load_state_dict(net.state_dict())
-    recipe.stages = tuple(replace(stage, batch=options.batch, crop=options.crop) for stage in recipe.stages)
-    how = {"precision": options.precision, "stages": options.stages}
-    return _train(recipe, packs, options, options.steps, average=0.998, **how)
+    settings = {"batch": options.batch, "crop": options.crop, "rate": options.lr}
+    recipe.stages = tuple(replace(stage, **settings) for stage in recipe.stages)
+    return _train(recipe, packs, options, options.steps, average=0.998, precision=options.precision)
 
 
 def _train_rife(options: argparse.Namespace) -> int:
@@ -240,21 +247,6 @@ def _packs(options: argparse.Namespace, **how: int) -> Path:
 
 def _chains(packs: Path, search: Search, **how: object) -> None:
     add_chains(packs, search, wanted=_trained_on, report=say, **how)
-
-
-def _taught(packs: Path, options: argparse.Namespace, **how: object) -> None:
-    """A teacher's flow of the chains, found where the training will run."""
-    if not options.teacher:
-        return
-    from ..train.teacher import Teacher
-
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    teacher = Teacher(options.teacher).to(device)
-
-    def both_ways(left: Tensor, right: Tensor) -> tuple[Tensor, ...]:
-        return tuple(flow.cpu() for flow in teacher.bidirectional(left.to(device), right.to(device)))
-
-    add_taught(packs, both_ways, wanted=_trained_on, report=say, **how)
 
 
 def _trained_on(window: PackedWindow) -> bool:

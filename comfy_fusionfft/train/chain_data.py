@@ -21,8 +21,8 @@ from ..contract import Flow
 from ..errors import InputError
 from ..families.fusionfft.anchors import link
 from ..families.fusionfft.inputs import FusionInput, from_links
-from ..ops.intermediate import flow_to_times, intermediate_flow
-from .chains import FOLDER, SHRINK, TAUGHT, instants, links, read_chains
+from ..ops.intermediate import intermediate_flow
+from .chains import FOLDER, FOUND, SHRINK, instants, links, read_chains
 from .data import is_held_out
 from .pack import PackedWindow, decode, read_index
 
@@ -39,14 +39,12 @@ class ChainBatch:
     x: what the network is given. truth: ``(B, 3, H, W)`` 0..1, without added grain.
     grainy: the same with the grain that was added to the frames, of the same strength but its own.
     weight: ``(B, 1, H, W)``: the border of a crop counts less, since motion leads out of it.
-    taught: a teacher's flow at the instant, and how far its two halves are to be trusted, ``(B, 2, H, W)`` in 0..1.
     """
 
     x: FusionInput
     truth: Tensor
     grainy: Tensor
     weight: Tensor
-    taught: tuple[Flow, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,8 @@ class ChainDraw:
     batch: samples. crop: their side in pixels, a multiple of 16. border: pixels that count less.
     anchors: chance of a batch with 1, 2, 3, … anchors.
     lone: chance that a side of all farther anchors is missing. spoilt: share of samples with spoilt motion.
-    grain: share with added grain. foreign: share whose motion is a teacher's, where the windows have it.
+    grain: share with added grain. found: share of batches with what a flow source found at the instants, where the
+    windows have it.
     """
 
     batch: int = 4
@@ -66,33 +65,39 @@ class ChainDraw:
     lone: float = 0.08
     spoilt: float = 0.3
     grain: float = 0.2
-    foreign: float = 0.0
+    found: float = 0.0
 
 
 class Chains:
     """Windows of a folder of packs that have chains; those of held-out clips are left aside.
 
-    frames: ``(count, 3, H, W)`` uint8 of each. flow, spacings: see ``train.chains``. taught: a teacher's flow of the
-    same chains, in which case windows without it are left aside.
+    frames: ``(count, 3, H, W)`` uint8 of each. flow, spacings: see ``train.chains``. found: also what a flow
+    source found at the instants, in which case windows without it are left aside. stored: folder of the motion, in
+    units of ``unit`` pixels; where each pair has several answers, the first counts as its motion.
     """
 
-    def __init__(self, folder: Path, *, taught: bool = False):
+    def __init__(self, folder: Path, *, found: bool = False, stored: str = FOLDER, unit: int = 1):
         index = read_index(folder)
-        found = {int(path.stem): path for path in sorted((folder / FOLDER).glob("*.safetensors"))}
-        lessons = {int(path.stem): path for path in (folder / TAUGHT).glob("*.safetensors")} if taught else {}
-        found = {n: path for n, path in found.items() if not taught or n in lessons}
-        chosen = {index[n]: n for n in found if not is_held_out(index[n].clip)}
+        paths = {int(path.stem): path for path in sorted((folder / stored).glob("*.safetensors"))}
+        others = {int(path.stem): path for path in (folder / FOUND).glob("*.safetensors")} if found else {}
+        chosen = {index[n]: n for n in paths if not is_held_out(index[n].clip) and (not found or n in others)}
         if not chosen:
-            raise InputError(f"{folder} has no chains to train on; add them with train.chains.add_chains")
+            raise InputError(f"{folder} has no {stored} to train on; `fusionfft train` finds them first")
         frames = {
             chosen[window]: torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
             for window, stack in decode(folder, chosen)
         }
         self.windows: list[PackedWindow] = list(chosen)
         self.frames = [frames[n] for n in chosen.values()]
-        read = [read_chains(found[n]) for n in chosen.values()]
+        read = [read_chains(paths[n]) for n in chosen.values()]
         self.flow, self.spacings = [flow for flow, _ in read], [spacings for _, spacings in read]
-        self.taught = [read_chains(lessons[n])[0] for n in chosen.values()] if taught else None
+        self.found = [read_chains(others[n])[0] for n in chosen.values()] if found else None
+        self._unit = unit
+
+    def speed(self, window: int) -> Tensor:
+        """Mean length of the motion of each pair, left to right, in pixels: ``(P,)``."""
+        ahead = self.flow[window].flatten(1, -4)[:, 0, :, ::4, ::4].float()
+        return self._unit * ahead.square().sum(1).sqrt().mean((1, 2))
 
     def known(self, window: int) -> dict[tuple[int, int], int]:
         """(left, right) frame -> place in the window's flow."""
@@ -123,7 +128,7 @@ class ChainSampler:
         found, lengths = [], []
         for n, window in enumerate(self.chains.windows):
             known = self.chains.known(n)
-            speed = self.chains.flow[n][:, 0, :, ::4, ::4].float().square().sum(1).sqrt().mean((1, 2))
+            speed = self.chains.speed(n)
             for d, a, k in instants(window.count, self.chains.spacings[n]):
                 found.append((n, d, a, k))
                 lengths.append(float(speed[known[a, a + d]]))
@@ -132,39 +137,40 @@ class ChainSampler:
         share = torch.tensor([0.3, 0.6, 1, 1.2, 1.4, 1.4, 1.2, 0.7, 0.3], dtype=torch.double)
         return found, (share / population.clamp(min=30))[octave]
 
+    def fitting(self, crop: int) -> Tensor:
+        """Weights of the instants, 0 for those in pictures that crops of this side do not fit in."""
+        weights = self._weights * (self._sides >= crop)
+        if not float(weights.sum()):
+            raise InputError(f"Crops of {crop} do not fit in the packed pictures; choose a smaller crop")
+        return weights
+
     def draw(self, how: ChainDraw) -> ChainBatch:
         """A batch on the device. See ``ChainBatch`` and ``ChainDraw``."""
-        weights = self._weights * (self._sides >= how.crop)
-        if not float(weights.sum()):
-            raise InputError(f"Crops of {how.crop} do not fit in the packed pictures; choose a smaller crop")
+        weights = self.fitting(how.crop)
         anchors = 1 + int(torch.multinomial(torch.tensor(how.anchors), 1, generator=self._choice))
         picks = torch.multinomial(weights, how.batch, replacement=True, generator=self._choice).tolist()
-        foreign = self.chains.taught is not None and how.foreign > 0
-        others = self._flags(how.batch, how.foreign).tolist() if foreign else [False] * how.batch
-        parts = [
-            self._cut(self._instants[pick], anchors, how.crop, other) for pick, other in zip(picks, others, strict=True)
-        ]
+        found = self.chains.found is not None and bool(self._flags(1, how.found))
+        parts = [self._cut(self._instants[pick], anchors, how.crop, found) for pick in picks]
         stacked = (torch.stack(each).to(self.device) for each in zip(*parts, strict=True))
-        frames, valid, truth, flow, taught, time = stacked
+        frames, valid, truth, flow, mask, time = stacked
         frames, truth = frames.float().div_(255), truth.float().div_(255)
         valid = self._drop(valid, how.lone)
         flow = self._spoil(flow.float(), how.spoilt)
-        frames, valid, truth, flow, taught, time = self._turn(frames, valid, truth, flow, taught.float(), time)
+        frames, valid, truth, flow, mask, time = self._turn(frames, valid, truth, flow, mask.float(), time)
         frames, truth, grainy = self._shade(frames, truth, how.grain)
         weight = torch.full((1, 1, how.crop, how.crop), 0.2, device=self.device)
         weight[..., how.border : -how.border, how.border : -how.border] = 1
-        lesson = None
-        if self.chains.taught is not None:
-            lesson = flow_to_times(*(each.contiguous() for each in _enlarge(taught).unbind(1)), time)
-        return ChainBatch(self._input(frames, valid, flow, time), truth, grainy, weight, lesson)
+        x = self._found_input(frames, valid, flow, mask, time) if found else self._input(frames, valid, flow, time)
+        return ChainBatch(x, truth, grainy, weight)
 
-    def _cut(self, instant: tuple[int, int, int, int], anchors: int, crop: int, foreign: bool) -> tuple[Tensor, ...]:
-        """-> frames ``(2N, 3, S, S)``, valid ``(2N,)``, truth, flow ``(2N-1, 2, 2, S/2, S/2)``, taught flow of the
-        nearest pair ``(2, 2, S/2, S/2)`` (empty without a teacher), time."""
+    def _cut(self, instant: tuple[int, int, int, int], anchors: int, crop: int, found: bool) -> tuple[Tensor, ...]:
+        """-> frames ``(2N, 3, S, S)``, valid ``(2N,)``, truth, flow ``(2N-1, 2, 2, S/2, S/2)``, mask
+        ``(1, S/2, S/2)`` and time. Flow is between frames, and the mask nothing; or, where ``found``, from the middles
+        of the intervals and from the instant to the frames."""
         n, d, a, k = instant
         window, frames = self.chains.windows[n], self.chains.frames[n]
-        stored = (self.chains.taught if foreign else self.chains.flow)[n]
         known = self.chains.known(n)
+        stored = self.chains.found[n][:, :4].unflatten(1, (2, 2)) if found else self.chains.flow[n]
         y, x = (
             SHRINK * int(torch.randint((side - crop) // SHRINK + 1, (), generator=self._choice))
             for side in (window.height, window.width)
@@ -178,8 +184,12 @@ class ChainSampler:
         still = torch.zeros(2, 2, crop // SHRINK, crop // SHRINK, dtype=stored.dtype)
         pairs = [known.get((p, p + d)) for p in places[:-1]]
         flow = torch.stack([still if pair is None else stored[pair][half] for pair in pairs])
-        taught = self.chains.taught[n][known[a, a + d]][half] if self.chains.taught else still[:0]
-        return stack, torch.tensor(exists), frames[k][at], flow, taught, torch.tensor((k - a) / d)
+        mask = still[0, :0]
+        if found:
+            own = len(known) + instants(window.count, self.chains.spacings[n]).index((d, a, k))
+            flow[anchors - 1] = stored[own][half]
+            mask = self.chains.found[n][own, 4:][half]
+        return stack, torch.tensor(exists), frames[k][at], flow, mask, torch.tensor((k - a) / d)
 
     def _flags(self, count: int, chance: float) -> Tensor:
         return (torch.rand(count, generator=self._choice) < chance).to(self.device)
@@ -216,26 +226,25 @@ class ChainSampler:
         return flow
 
     def _turn(
-        self, frames: Tensor, valid: Tensor, truth: Tensor, flow: Tensor, taught: Tensor, time: Tensor
+        self, frames: Tensor, valid: Tensor, truth: Tensor, flow: Tensor, mask: Tensor, time: Tensor
     ) -> tuple[Tensor, ...]:
         """The whole batch mirrored, flipped, transposed; single samples played backwards."""
         mirror, flip, transpose = (self._flags(3, 0.5)).tolist()
         sign = torch.ones(2, 1, 1, device=flow.device)
         for axis, chosen in ((-1, mirror), (-2, flip)):
             if chosen:
-                frames, truth, flow, taught = (each.flip(axis) for each in (frames, truth, flow, taught))
+                frames, truth, flow, mask = (each.flip(axis) for each in (frames, truth, flow, mask))
                 sign[-1 - axis] = -1
-        flow, taught = flow * sign, taught * sign
+        flow = flow * sign
         if transpose:
-            frames, truth, flow, taught = frames.mT, truth.mT, flow.mT.flip(-3), taught.mT.flip(-3)
+            frames, truth, flow, mask = frames.mT, truth.mT, flow.mT.flip(-3), mask.mT
         back = self._flags(len(frames), 0.5)
         wide = back[:, None, None, None, None]
         frames = torch.where(wide, frames.flip(1), frames)
         flow = torch.where(wide[..., None], flow.flip(1, 2), flow)
         valid = torch.where(back[:, None], valid.flip(1), valid)
-        if taught.numel():
-            taught = torch.where(wide, taught.flip(1), taught)
-        return frames, valid, truth, flow, taught, torch.where(back, 1 - time, time)
+        mask = torch.where(wide[..., 0], -mask, mask)  # a logit
+        return frames, valid, truth, flow, mask, torch.where(back, 1 - time, time)
 
     def _shade(self, frames: Tensor, truth: Tensor, chance: float) -> tuple[Tensor, Tensor, Tensor]:
         """Gain, order of the colours, and in some samples grain, another one in every frame."""
@@ -271,6 +280,19 @@ class ChainSampler:
             half = torch.full((1,), 0.5, device=flow.device)
             ways = link(intermediate_flow(small[:, 0].contiguous(), small[:, 1].contiguous(), half).flow)
             sides = torch.stack(ways, 1).view_as(sides) * SHRINK
+        return from_links(frames, valid, near, _enlarge(sides[:, 0, :, 1]), _enlarge(sides[:, 1, :, 0]), time)
+
+    @staticmethod
+    def _found_input(frames: Tensor, valid: Tensor, flow: Tensor, mask: Tensor, time: Tensor) -> FusionInput:
+        """flow ``(B, 2N-1, 2, 2, S/2, S/2)``: from the middles of the intervals, the nearest from the instant."""
+        middle = flow.shape[1] // 2
+        planes = torch.cat((flow[:, middle].flatten(1, 2), mask), 1)
+        planes = F.interpolate(planes, scale_factor=SHRINK, mode="bilinear")
+        sides = torch.stack((flow[:, :middle].flip(1), flow[:, middle + 1 :]), 1)  # (B, 2, N-1, 2, 2, h, w)
+        if middle:
+            ways = link(sides.flatten(0, 2).flatten(1, 2) / SHRINK)
+            sides = torch.stack(ways, 1).view_as(sides) * SHRINK
+        near = Flow(planes[:, :4], planes[:, 4:])
         return from_links(frames, valid, near, _enlarge(sides[:, 0, :, 1]), _enlarge(sides[:, 1, :, 0]), time)
 
 

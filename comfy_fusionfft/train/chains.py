@@ -16,6 +16,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,18 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ..contract import FlowSource
+from ..ops.pad import crop, pad_to
 from .pack import MIB, PackedWindow, decode, read_index
 
 FOLDER = "chains"
-TAUGHT = "taught"
-"""The same of a teacher, to learn from."""
+FOUND = "found"
+"""Motion of the instants between, by the source that the network shall work with."""
 SPACINGS = (2, 3, 4)
 SHRINK = 2
 
 Search = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Grey ``(H, W)`` uint8 twice -> motion from the first to the second, ``(H, W, 2)`` float32 pixels."""
-Bidirectional = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""RGB ``(1, 3, H, W)`` 0..1 twice -> motion forth and back, each ``(1, 2, H, W)`` pixels (``teacher.Teacher``)."""
 
 
 def links(count: int, spacings: tuple[int, ...] = SPACINGS) -> list[tuple[int, int]]:
@@ -57,28 +58,38 @@ def path_of(packs_dir: Path, window: int, folder: str = FOLDER) -> Path:
 def add_chains(packs_dir: Path, search: Search, *, spacings: tuple[int, ...] = SPACINGS, **how: Any) -> int:
     """Find and store motion of what is missing -> files written.
 
-    search: how motion is found, ``DISFlow().search`` for one. spacings: the d above. how: see ``_add``.
+    search: how motion is found, ``ops.dis.DenseInverseSearch()`` for one. spacings: the d above. how: see ``add``.
     """
-    return _add(packs_dir, FOLDER, lambda stack: window_chains(stack, search, spacings), spacings, **how)
+    return add(packs_dir, FOLDER, lambda stack: window_chains(stack, search, spacings), spacings, **how)
 
 
-def add_taught(packs_dir: Path, teacher: Bidirectional, *, spacings: tuple[int, ...] = SPACINGS, **how: Any) -> int:
-    """The same with a teacher's motion, of colour pictures and both ways at once."""
-    return _add(packs_dir, TAUGHT, lambda stack: window_taught(stack, teacher, spacings), spacings, **how)
+def add_found(
+    packs_dir: Path,
+    source: FlowSource,
+    *,
+    spacings: tuple[int, ...] = SPACINGS,
+    device: torch.device | str = "cpu",
+    **how: Any,
+) -> int:
+    """The same with what a flow source, placed on ``device``, says of the instants themselves, masks included."""
+    return add(packs_dir, FOUND, lambda stack: window_found(stack, source, spacings, device), spacings, **how)
 
 
-def _add(
+def add(
     packs_dir: Path,
     folder: str,
     motion: Callable[[np.ndarray], torch.Tensor],
-    spacings: tuple[int, ...],
+    spacings: tuple[int, ...] = SPACINGS,
     *,
     limit: int | None = None,
     max_mib: int = 4096,
     wanted: Callable[[PackedWindow], bool] = lambda window: True,
     report: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """Of ``limit`` windows at most and until ``max_mib`` are full. Windows come in a fixed random order, so that a part
+    """Store ``motion`` of the windows' frames ``(count, H, W, 3)`` uint8 RGB, a tensor whose first axis is that of
+    ``links(count, spacings)``, in ``folder`` -> files written.
+
+    Of ``limit`` windows at most and until ``max_mib`` are full. Windows come in a fixed random order, so that a part
     of them is as varied as the whole."""
     (packs_dir / folder).mkdir(exist_ok=True)
     index = read_index(packs_dir)
@@ -136,10 +147,27 @@ def window_chains(stack: np.ndarray, search: Search, spacings: tuple[int, ...] =
     return torch.from_numpy(np.array(found)).permute(0, 1, 4, 2, 3).contiguous()
 
 
-def window_taught(stack: np.ndarray, teacher: Bidirectional, spacings: tuple[int, ...] = SPACINGS) -> torch.Tensor:
-    """As ``window_chains``."""
-    pictures = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
-    pairs = links(len(stack), spacings)
-    with torch.inference_mode():
-        found = [torch.cat(teacher(pictures[a : a + 1], pictures[b : b + 1])) for a, b in pairs]
-        return torch.stack([F.avg_pool2d(flow, SHRINK).half() for flow in found])
+@torch.inference_mode()
+def window_found(
+    stack: np.ndarray,
+    source: FlowSource,
+    spacings: tuple[int, ...] = SPACINGS,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """``(count, H, W, 3)`` uint8 RGB -> ``(P + I, 5, H/2, W/2)`` float16: flow and mask at the middle of each of the
+    P ``links``, then at each of the I ``instants``, in pixels of the packed picture."""
+    height, width = stack.shape[1:3]
+    pictures = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2).float() / 255
+    padded = [pad_to(picture, source.modulus, source.padding)[0] for picture in pictures.split(1)]
+    features = [source.features(picture) for picture in padded]
+    found: dict[tuple[int, int], dict[Fraction, torch.Tensor]] = {}
+    for a, b in links(len(stack), spacings):
+        times = [Fraction(step, b - a) for step in range(1, b - a)]
+        times += [] if Fraction(1, 2) in times else [Fraction(1, 2)]
+        asked = torch.tensor([float(time) for time in times], device=device)
+        motion = torch.cat(source.flow(padded[a], padded[b], features[a], features[b], asked), 1)
+        small = F.avg_pool2d(crop(motion, (height // SHRINK * SHRINK, width // SHRINK * SHRINK)), SHRINK)
+        found[a, b] = dict(zip(times, small.half(), strict=True))
+    middles = [found[pair][Fraction(1, 2)] for pair in links(len(stack), spacings)]
+    others = [found[a, a + d][Fraction(k - a, d)] for d, a, k in instants(len(stack), spacings)]
+    return torch.stack(middles + others).cpu()

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import InputError
-from ..families.dis.flow import DISFlow
+from ..ops.dis import DenseInverseSearch
 from ..ops.warp import backward_warp
 from .pack import FLOW_SHRINK, MIB, Bidirectional, decode, read_index
 
@@ -91,7 +91,7 @@ def load_flows(packs_dir: Path) -> Iterator[tuple[int, tuple[int, ...], Tensor, 
 
 def dis_bidirectional(img0: Tensor, img1: Tensor) -> tuple[Tensor, Tensor]:
     """OpenCV's DIS flow (medium preset) as an estimator that needs no weights. See ``pack.Bidirectional``."""
-    search = DISFlow().search  # which extends sizes that OpenCV's own search crashes on
+    search = DenseInverseSearch()  # which extends sizes that OpenCV's own search crashes on
 
     def grey(image: Tensor) -> np.ndarray:
         rgb = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().contiguous().cpu().numpy()

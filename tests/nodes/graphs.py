@@ -25,6 +25,8 @@ from comfy_fusionfft.host import PlainHost
 from devhost.client import Result
 
 PLAIN = PlainHost("cpu", "float32")
+LIKE_THE_NODES = PlainHost("cpu")
+"""In the precision that nodes choose by themselves, which depends on the CPU."""
 FPS = 16
 """The nodes' default for the rate of the source."""
 SPEED = 3.0
@@ -95,6 +97,11 @@ def default(spec: list[Any]) -> Any:
     settings = spec[1] if len(spec) > 1 else {}
     options = spec[0] if isinstance(spec[0], list) else settings.get("options")
     return settings.get("default", options[0] if options else None)
+
+
+def auto(graph: Graph) -> Link:
+    """The default, which the list offers first, exact."""
+    return graph.add("FusionFFTLoadRIFE", dtype="float32")
 
 
 def dis(graph: Graph) -> Link:

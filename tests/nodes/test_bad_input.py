@@ -158,7 +158,7 @@ def test_wrong_files(either_host):
     (folder / "pickle.safetensors").write_bytes(pickle.dumps({"block0": 1}))
     (folder / "page.safetensors").write_bytes(b"<html>not found</html>" * 9)
     expected = {
-        "film.safetensors": "no network known here (not FusionFFT: no tensor encoder.stem.weight; not refined flow: no",
+        "film.safetensors": "no network known here (not FusionFFT: no tensor encoder.stem.weight; not multi-hypothesis",
         "pickle.safetensors": "is a pickle, which could run code",
         "page.safetensors": "is a web page, not weights; download the file again",
     }
@@ -171,6 +171,12 @@ def test_wrong_files(either_host):
             options = either_host.client.object_info(kind)[kind]["input"]["required"]["model"]
             assert name not in str(options)
         (folder / name).unlink()
+
+
+def test_ensemble_is_for_networks_that_have_it(host):
+    graph = Graph(host)
+    graph.save_flow("unwanted", flow_of(graph, graph.clip("images", moving(2)), ensemble=True))
+    assert "searches both ways anyway: turn ensemble off" in graph.fails()
 
 
 def test_a_fusion_file_does_not_make_flow(host):
@@ -205,7 +211,7 @@ def test_the_host_s_own_film(host):
     graph.save_flow("unwanted", flow_of(graph, graph.clip("images", moving(2)), rife_model=film))
     error = graph.fails()
     assert (
-        "the connected INTERP_MODEL holds no network known here (not refined flow:" in error
+        "the connected INTERP_MODEL holds no network known here (not multi-hypothesis flow:" in error
         and "not RIFE:" in error
         and "choose other weights" in error
     )

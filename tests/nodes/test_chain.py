@@ -11,7 +11,7 @@ from PIL import Image
 from comfy_fusionfft import api
 from comfy_fusionfft.contract import Frame
 from comfy_fusionfft.flow_clip import exact
-from tests.nodes.graphs import PLAIN, Graph, Link, dis, frames, fusion, held, library, moving, rife
+from tests.nodes.graphs import PLAIN, Graph, Link, auto, dis, frames, fusion, held, library, moving, rife
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,7 +23,7 @@ def chained(graph: Graph, images: Link, model: Link, **pace) -> tuple[Link, Link
     return flow, fused, graph.add("FusionFFTSpectralSwap", images=fused, prior=images, flow=flow)
 
 
-@pytest.mark.parametrize("model", [dis, rife])
+@pytest.mark.parametrize("model", [auto, dis, rife])
 @pytest.mark.parametrize(
     "count, height, width, pace",
     [
@@ -252,19 +252,20 @@ def test_half_images(half_host):
     assert len(result.outputs[shown.id]["images"]) == 3
 
 
+@pytest.mark.parametrize("flow", [api.EMBEDDED_FLOW, api.EMBEDDED_RIFE])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_networks_in_low_precision_stay_close(host, dtype):
+def test_networks_in_low_precision_stay_close(host, dtype, flow):
     clip = moving(3)
     graph = Graph(host)
     made = graph.add(
         "FusionFFTInterpolate",
         images=graph.clip("low", clip),
-        rife_model=graph.add("FusionFFTLoadRIFE", model="rife-v0 (built-in)", dtype=dtype),
+        rife_model=graph.add("FusionFFTLoadRIFE", model=f"{flow} (built-in)", dtype=dtype),
         fusion_model=graph.add("FusionFFTLoadFusion", dtype=dtype),
     )
     graph.save("low", made)
     graph.run()
     found = host.saved("low")["image"]
     assert found.dtype == torch.float32 and torch.equal(found[::2], clip)
-    difference = (found - library(clip, flow="rife")).abs()
+    difference = (found - library(clip, flow=flow)).abs()
     assert 0 < float(difference.mean()) < 0.004

@@ -49,8 +49,9 @@ def test_each_loader_lists_its_own_files(either_host, folder):
     save_file({"unrelated": torch.zeros(1)}, folder / "unrelated.safetensors")
     (folder / "notes.txt").write_text("not a model")
     flows, fusions = (listed(either_host, f"FusionFFTLoad{kind}") for kind in ("RIFE", "Fusion"))
-    assert flows[:3] == ["dis (built-in, no weights)", "rife-v0 (built-in)", "my_rife.safetensors"]
-    assert all(name.endswith("(download)") for name in flows[3:])
+    built_in = ["multiflow-v1 (built-in)", "dis (built-in, no weights)", "rife-v0 (built-in)"]
+    assert flows[:4] == [*built_in, "my_rife.safetensors"]
+    assert all(name.endswith("(download)") for name in flows[4:])
     assert fusions == ["fusionfft-v1 (built-in)", "my_fusion.safetensors"]
 
 

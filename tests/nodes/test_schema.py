@@ -110,9 +110,10 @@ def test_defaults_are_the_library_s_and_the_command_line_s(nodes):
 
 def test_models_that_need_no_file_come_first(nodes):
     flows, fusions = (nodes[f"FusionFFTLoad{kind}"]["input"]["required"]["model"][1] for kind in ("RIFE", "Fusion"))
-    assert flows["options"][:2] == ["dis (built-in, no weights)", f"{api.EMBEDDED_RIFE} (built-in)"]
-    assert flows["default"] == flows["options"][0] and api.DEFAULT_FLOW == "dis"
+    embedded = [f"{name} (built-in)" for name in (api.EMBEDDED_FLOW, api.EMBEDDED_RIFE)]
+    assert flows["options"][:3] == [embedded[0], "dis (built-in, no weights)", embedded[1]]
     assert fusions["options"][0] == f"{api.EMBEDDED_FUSION} (built-in)"
+    assert all(spec.get("default", spec["options"][0]) == spec["options"][0] for spec in (flows, fusions))
 
 
 def test_the_pack_is_imported_and_serves_its_folder(either_host):

@@ -99,7 +99,7 @@ def test_held_out_clips_are_not_trained_on(folder, chains):
 
 def test_packs_without_chains_say_what_to_do(tmp_path):
     write_packs(tmp_path, {"a.mp4": pan(COUNT, 72, 88, STEP)})
-    with pytest.raises(InputError, match="has no chains to train on; add them with"):
+    with pytest.raises(InputError, match="has no chains to train on; `fusionfft train` finds them"):
         Chains(tmp_path)
 
 

@@ -30,10 +30,8 @@ from torch import Tensor
 
 from ...contract import Flow, Position
 from ...errors import InputError
+from ...ops.dis import DenseInverseSearch, Preset, grey_bytes
 from ...ops.intermediate import intermediate_flow
-
-SMALLEST_SIDE = 48
-"""Below this OpenCV's choice of pyramid levels fails, or crashes: such pictures are extended first."""
 
 
 class DISFlow:
@@ -49,19 +47,15 @@ class DISFlow:
     modulus = 1
     padding: Literal["replicate"] = "replicate"
 
-    def __init__(self, *, scale: float = 1.0, preset: str = "medium") -> None:
+    def __init__(self, *, scale: float = 1.0, preset: Preset = "medium") -> None:
         if scale <= 0:
             raise InputError(f"a DIS scale of {scale} was given: use 1, or 0.5 for large pictures")
-        presets = ("ultrafast", "fast", "medium")
-        if preset not in presets:
-            raise InputError(f"DIS preset {preset!r} is not known: use {', '.join(presets)}")
         self.scale = scale
-        self._finder = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+        self.search = DenseInverseSearch(preset)
 
     def features(self, image: Tensor, position: Position | None = None) -> np.ndarray:
         """``(1, 3, H, W)`` in 0..1 -> grey ``(H·scale, W·scale)`` uint8, what the search works on."""
-        weights = image.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
-        grey = (image[0].float() * weights).sum(0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+        grey = grey_bytes(image)
         if self.scale == 1:
             return grey
         size = tuple(max(1, round(side * self.scale)) for side in grey.shape[::-1])
@@ -85,14 +79,6 @@ class DISFlow:
             for pair in ((grey_left, grey_right), (grey_right, grey_left))
         )
         return intermediate_flow(forward, backward, times.to(left.device))
-
-    def search(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Motion from each pixel of ``source (H, W)`` uint8 to ``target``, ``(H, W, 2)`` float32 pixels."""
-        height, width = source.shape
-        missing = (0, max(0, SMALLEST_SIDE - height), 0, max(0, SMALLEST_SIDE - width))
-        if any(missing):
-            source, target = (cv2.copyMakeBorder(x, *missing, cv2.BORDER_REPLICATE) for x in (source, target))
-        return np.ascontiguousarray(self._finder.calc(source, target, None)[:height, :width])
 
     @staticmethod
     def _resized(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:

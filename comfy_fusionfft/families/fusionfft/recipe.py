@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...train.chains import TAUGHT
+from ...train.chains import FOUND
 from ...train.losses import distance_loss, edge_loss, spectrum_loss
 from .config import MAX_ANCHORS, FusionConfig, describe
 from .fuse import plain_answer
@@ -32,8 +32,8 @@ class Stage:
     (only with the weights it needs), ``prior`` (nearness to the plain blend; off: it holds back what is learnt).
 
     share: of the whole time. batch, crop, anchors: see ``train.chain_data.ChainDraw``; of ``anchors`` only
-    the first ``num_anchors`` are drawn. rate: peak of the learning rate. foreign: share of samples with a teacher's
-    motion, where the packs have it: one network shall serve other sources than the one it mostly sees.
+    the first ``num_anchors`` are drawn. rate: peak of the learning rate. found: share of batches with the motion of
+    the source it shall work with, where the packs have it; the others have DIS: one network shall serve any source.
     """
 
     name: str = "fuse"
@@ -47,7 +47,7 @@ class Stage:
     spectrum: float = 0.1
     perceptual: float = 0.15
     prior: float = 0.0
-    foreign: float = 0.35
+    found: float = 0.7
 
 
 STAGES = (Stage(),)
@@ -84,14 +84,14 @@ class FusionRecipe(nn.Module):
     def sampler(self, packs_dir: Path, device: torch.device, seed: int) -> ChainSampler:
         from ...train.chain_data import Chains, ChainSampler
 
-        taught = any((packs_dir / TAUGHT).glob("*.safetensors"))
-        return ChainSampler(Chains(packs_dir, taught=taught), device=device, seed=seed)
+        found = any((packs_dir / FOUND).glob("*.safetensors"))
+        return ChainSampler(Chains(packs_dir, found=found), device=device, seed=seed)
 
     def draw(self, sampler: ChainSampler, stage: Stage, grow: int = 1) -> ChainBatch:
         from ...train.chain_data import ANCHORS, ChainDraw
 
         anchors = ANCHORS[: stage.num_anchors]
-        how = ChainDraw(batch=stage.batch * grow, crop=stage.crop, anchors=anchors, foreign=stage.foreign)
+        how = ChainDraw(batch=stage.batch * grow, crop=stage.crop, anchors=anchors, found=stage.found)
         return sampler.draw(how)
 
     def validation(self, packs_dir: Path, device: torch.device) -> ChainValidation | None:

@@ -20,7 +20,7 @@ def _build(config: RIFEConfig) -> IFNet:
     return IFNet(config)
 
 
-def _source(network: IFNet, *, scale: float, ensemble: bool, seed: object = None) -> RIFEFlow:
+def _source(network: IFNet, *, scale: float, ensemble: bool) -> RIFEFlow:
     from .flow import RIFEFlow
 
     return RIFEFlow(network, scale=scale, ensemble=ensemble)
