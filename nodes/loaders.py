@@ -154,6 +154,15 @@ def _plain(name: str) -> str:
     return name.removesuffix(DOWNLOAD).removesuffix(BUILT_IN)
 
 
+def _current(name: str) -> str:
+    """The embedded file of that kind: graphs keep the version they were saved with, and files get better."""
+    embedded = {e.rpartition("-v")[0]: e for e in (api.EMBEDDED_FLOW, api.EMBEDDED_RIFE, api.EMBEDDED_FUSION)}
+    current = embedded.get(name.rpartition("-v")[0], name)
+    if current != name:
+        comfy_host.tell(f"{name} was replaced by {current}")
+    return current
+
+
 def _load(name: str, kind: str, dtype: str) -> Any:
     path = checkpoints.find(_path(name, kind), kind)
     return comfy_host.managed(checkpoints.load(path).module, dtype)
@@ -161,7 +170,7 @@ def _load(name: str, kind: str, dtype: str) -> Any:
 
 def _path(name: str, kind: str) -> Path:
     if name.endswith(BUILT_IN):
-        return checkpoints.embedded(_plain(name))
+        return checkpoints.embedded(_current(_plain(name)))
     path = comfy_host.model_path(name) or comfy_host.model_path(_plain(name) + ".safetensors")
     if path is not None:
         return path

@@ -181,7 +181,7 @@ def test_ensemble_is_for_networks_that_have_it(host):
 
 def test_a_fusion_file_does_not_make_flow(host):
     graph = Graph(host)
-    model = graph.add("FusionFFTLoadRIFE", model="fusionfft-v1 (built-in)")
+    model = graph.add("FusionFFTLoadRIFE", model="fusionfft-v2 (built-in)")
     graph.save_flow("unwanted", flow_of(graph, graph.clip("images", moving(2)), rife_model=model))
     assert "is a fusion network (FusionFFT); choose a flow network" in graph.fails()
 

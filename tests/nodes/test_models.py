@@ -52,7 +52,7 @@ def test_each_loader_lists_its_own_files(either_host, folder):
     built_in = ["multiflow-v1 (built-in)", "dis (built-in, no weights)", "rife-v0 (built-in)"]
     assert flows[:4] == [*built_in, "my_rife.safetensors"]
     assert all(name.endswith("(download)") for name in flows[4:])
-    assert fusions == ["fusionfft-v1 (built-in)", "my_fusion.safetensors"]
+    assert fusions == ["fusionfft-v2 (built-in)", "my_fusion.safetensors"]
 
 
 def test_a_file_from_the_folder_runs(either_host, folder):
@@ -60,6 +60,12 @@ def test_a_file_from_the_folder_runs(either_host, folder):
     graph = Graph(either_host)
     found = flow_with(graph, graph.add("FusionFFTLoadRIFE", model="my_rife.safetensors", dtype="float32"))
     assert found.flow[0].isfinite().all() and found.flow[0].std() > 0
+
+
+def test_a_graph_saved_with_other_built_in_weights_runs(either_host):
+    """Embedded files are replaced by better ones; graphs keep the name of those they were saved with."""
+    graph = Graph(either_host)
+    assert flow_with(graph, graph.add("FusionFFTLoadRIFE", model="rife-v99 (built-in)")).frames == 3
 
 
 def test_a_downloaded_file_answers_to_its_old_label(either_host, folder):
