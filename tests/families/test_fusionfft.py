@@ -11,6 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from comfy_fusionfft.api import EMBEDDED_FUSION
+from comfy_fusionfft.checkpoints import embedded, load
 from comfy_fusionfft.contract import Flow, Frame, Miss
 from comfy_fusionfft.engine import run
 from comfy_fusionfft.errors import InputError
@@ -21,7 +23,7 @@ from comfy_fusionfft.families.fusionfft.blocks import AdaptiveFrequencyDecouplin
 from comfy_fusionfft.families.fusionfft.fuse import Fuse, plain_answer
 from comfy_fusionfft.families.fusionfft.grain import NoiseInject
 from comfy_fusionfft.families.fusionfft.inputs import FusionInput, from_links, from_nested, nest
-from comfy_fusionfft.families.fusionfft.net import FusionNet
+from comfy_fusionfft.families.fusionfft.net import APRON, FusionNet
 from comfy_fusionfft.families.fusionfft.trajectory import bend
 from comfy_fusionfft.host import PlainHost
 from comfy_fusionfft.ops.warp import backward_warp
@@ -344,6 +346,19 @@ def test_a_file_tells_its_own_configuration(config: FusionConfig) -> None:
     assert FAMILY.detect(wrapped, {}) == Miss("no tensor encoder.stem.weight")
 
 
+@pytest.mark.parametrize("size", [(96, 128), (90, 150)])
+def test_the_embedded_network_prints_no_raster_at_the_border(size) -> None:
+    """Still frames of a smooth shade come back as they are; up to 6 of 255 levels were added at every 16th pixel."""
+    net = load(embedded(EMBEDDED_FUSION)).module.eval().float()
+    height, width = size
+    shade = torch.linspace(0.5, 0.9, height)[:, None] + torch.linspace(0, 0.05, width)
+    frames = shade.expand(1, 2, 3, height, width)
+    still = torch.zeros(1, 1, 4, height, width)
+    x = from_nested(frames, torch.ones(1, 2, dtype=torch.bool), still, still[:, 0, :1], torch.tensor([0.5]))
+    with torch.no_grad():
+        assert (net(x) - shade).abs().max() < 1 / 255
+
+
 def count_macs(net: torch.nn.Module, call) -> int:
     total = 0
 
@@ -364,7 +379,7 @@ def test_cost() -> None:
     original = F.grid_sample
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(F, "grid_sample", lambda *a, **k: calls.append(1) or original(*a, **k))
-        per_pixel = count_macs(net, lambda: net(x)) / 128**2
+        per_pixel = count_macs(net, lambda: net(x)) / (128 + 2 * APRON) ** 2
     assert per_pixel < 46_000
     assert len(calls) <= 5, "sampling is batched over anchors, heads and points"
     assert 2e6 <= sum(p.numel() for p in net.parameters()) <= 4e6

@@ -45,6 +45,9 @@ STRIDE = 16
 """Pictures are padded to, and tiles start at, multiples of this."""
 MARGIN = 96
 """Pixels around a tile that are computed and thrown away; the views' influence fades within them."""
+APRON = 32
+"""Pixels by which the picture is continued on all sides for the network: at the border of what they see, convolutions
+of 16-pixel cells print their raster on the picture."""
 PLANES = 2 * 12 + 2 * 4 + 4 + 2 + 2 + 1
 FAR = 2.5
 """How much less likely the second anchor is chosen than the first before anything is learnt: exp(-2.5) = 0.08.
@@ -176,8 +179,9 @@ class FusionNet(nn.Module):
         plain = blend(views, x.mask)
         code = self._code(x)
         prior = self.prior(code, x.valid)
-        planes = self._planes(x, motion, views, plain)
+        planes = _with_apron(self._planes(x, motion, views, plain))
         verdict = self._judge(planes, code, prior) if tile is None else self._judge_tiled(planes, code, prior, tile)
+        verdict = Verdict(*(part[..., APRON:-APRON, APRON:-APRON] for part in verdict))
         return self._compose(x.mask, views, plain, prior, verdict)[..., :height, :width]
 
     def _code(self, x: FusionInput) -> Tensor:
@@ -261,6 +265,12 @@ def warp_views(frames: Tensor, motion: Tensor) -> Tensor:
 def blend(views: Tensor, mask: Tensor) -> Tensor:
     """The nearest pair's plain answer ``(B, C, H, W)`` from its two views, mixed by the mask logit."""
     return torch.lerp(views[:, 0, 1], views[:, 0, 0], mask.sigmoid())
+
+
+def _with_apron(planes: Tensor) -> Tensor:
+    """``(B, N, C, H/2, W/2)`` continued on all sides."""
+    wide = F.pad(planes.flatten(0, 1), (APRON // 2,) * 4, mode="replicate")
+    return wide.unflatten(0, planes.shape[:2])
 
 
 def _ready(x: FusionInput) -> FusionInput:
