@@ -144,6 +144,21 @@ class ChainSampler:
             raise InputError(f"Crops of {crop} do not fit in the packed pictures; choose a smaller crop")
         return weights
 
+    def place(self, window: PackedWindow, crop: int) -> tuple[tuple, tuple]:
+        """Where to cut a crop: an index into pictures, and the same into planes of ``1 / SHRINK`` of their size."""
+        y, x = (
+            SHRINK * int(torch.randint((side - crop) // SHRINK + 1, (), generator=self._choice))
+            for side in (window.height, window.width)
+        )
+        half = (..., slice(y // SHRINK, (y + crop) // SHRINK), slice(x // SHRINK, (x + crop) // SHRINK))
+        return (..., slice(y, y + crop), slice(x, x + crop)), half
+
+    def border_weight(self, crop: int, border: int) -> Tensor:
+        """``(1, 1, S, S)``: the border of a crop counts less, since motion leads out of it."""
+        weight = torch.full((1, 1, crop, crop), 0.2, device=self.device)
+        weight[..., border:-border, border:-border] = 1
+        return weight
+
     def draw(self, how: ChainDraw) -> ChainBatch:
         """A batch on the device. See ``ChainBatch`` and ``ChainDraw``."""
         weights = self.fitting(how.crop)
@@ -158,8 +173,7 @@ class ChainSampler:
         flow = self._spoil(flow.float(), how.spoilt)
         frames, valid, truth, flow, mask, time = self._turn(frames, valid, truth, flow, mask.float(), time)
         frames, truth, grainy = self._shade(frames, truth, how.grain)
-        weight = torch.full((1, 1, how.crop, how.crop), 0.2, device=self.device)
-        weight[..., how.border : -how.border, how.border : -how.border] = 1
+        weight = self.border_weight(how.crop, how.border)
         x = self._found_input(frames, valid, flow, mask, time) if found else self._input(frames, valid, flow, time)
         return ChainBatch(x, truth, grainy, weight)
 
@@ -171,12 +185,7 @@ class ChainSampler:
         window, frames = self.chains.windows[n], self.chains.frames[n]
         known = self.chains.known(n)
         stored = self.chains.found[n][:, :4].unflatten(1, (2, 2)) if found else self.chains.flow[n]
-        y, x = (
-            SHRINK * int(torch.randint((side - crop) // SHRINK + 1, (), generator=self._choice))
-            for side in (window.height, window.width)
-        )
-        at = (..., slice(y, y + crop), slice(x, x + crop))
-        half = (..., slice(y // SHRINK, (y + crop) // SHRINK), slice(x // SHRINK, (x + crop) // SHRINK))
+        at, half = self.place(window, crop)
         places = [a + (m + 1 - anchors) * d for m in range(2 * anchors)]
         exists = [0 <= place < window.count for place in places]
         blank = torch.zeros(3, crop, crop, dtype=torch.uint8)

@@ -43,19 +43,13 @@ class CandidateSampler(ChainSampler):
         frames, found, time = (torch.stack(each).to(self.device) for each in zip(*parts, strict=True))
         frames, found, time = self._varied(frames.float() / 255, found.float(), time)
         pair, truth, _ = self._shade(frames[:, :2], frames[:, 2], grain)
-        weight = torch.full((1, 1, crop, crop), 0.2, device=self.device)
-        weight[..., border:-border, border:-border] = 1
-        return Batch(pair[:, 0], pair[:, 1], truth, found, time, weight)
+        return Batch(pair[:, 0], pair[:, 1], truth, found, time, self.border_weight(crop, border))
 
     def _part(self, instant: tuple[int, int, int, int], crop: int) -> tuple[Tensor, Tensor, Tensor]:
         n, d, a, k = instant
         window, frames = self.chains.windows[n], self.chains.frames[n]
-        y, x = (
-            SHRINK * int(torch.randint((side - crop) // SHRINK + 1, (), generator=self._choice))
-            for side in (window.height, window.width)
-        )
-        half = (..., slice(y // SHRINK, (y + crop) // SHRINK), slice(x // SHRINK, (x + crop) // SHRINK))
-        pictures = frames[[a, a + d, k]][..., y : y + crop, x : x + crop]
+        at, half = self.place(window, crop)
+        pictures = frames[[a, a + d, k]][at]
         found = self.chains.flow[n][self.chains.known(n)[a, a + d]][half]
         return pictures, found, torch.tensor((k - a) / d)
 
