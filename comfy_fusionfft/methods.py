@@ -18,6 +18,7 @@ from .contract import Flow, FlowSource, Position, Reach, Window
 from .ops.between import flow_between
 from .ops.bicubic import bicubic_warp
 from .ops.limits import limited, limits
+from .ops.memory import numbers
 from .ops.warp import blend
 
 HISTORY = 3
@@ -61,7 +62,7 @@ class Warp:
         else:
             middle = window.positions[left] + Position(1, 2)
             first = [self.side == "left" or (self.side == "near" and t <= middle) for t in window.times]
-            share = torch.tensor(first, device=motion.mask.device, dtype=torch.float32)[:, None, None, None]
+            share = numbers(first, motion.mask.device)[:, None, None, None]
         return limited(torch.lerp(views[1], views[0], share), *map(limits, near))
 
 
@@ -98,6 +99,6 @@ class RecursiveBlend:
                 [float((t - left) / (t - wide_left))] * 2 + [float((right - t) / (wide_right - t))] * 2 for t in times
             ]
             weight = math.exp(-self.decay * age) / total
-            flow = flow + weight * motion.flow * motion.flow.new_tensor(shorten)[:, :, None, None]
+            flow = flow + weight * motion.flow * numbers(shorten, flow.device)[:, :, None, None]
             mask = mask + weight * motion.mask
         return blend(window.images[near], window.images[-levels], Flow(flow, mask))

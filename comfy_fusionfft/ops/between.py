@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ..contract import Flow, FlowSource, Position, Window
+from .memory import numbers
 from .pad import crop, pad_to
 
 
@@ -30,5 +29,5 @@ def flow_between(source: FlowSource, window: Window, start: int, end: int, times
         for at, picture in zip(ends, padded, strict=True)
     ]
     shares = [float((t - ends[0]) / (ends[1] - ends[0])) for t in times]
-    flow, mask = source.flow(*padded, *features, torch.tensor(shares, device=padded[0].device))
+    flow, mask = source.flow(*padded, *features, numbers(shares, padded[0].device))
     return Flow(crop(flow, size), crop(mask, size))

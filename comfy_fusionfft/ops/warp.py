@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..contract import Flow
+from .strips import in_bands, strip_rows, strips
 
 
 def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
@@ -21,9 +22,30 @@ def backward_warp(image: Tensor, flow: Tensor) -> Tensor:
     Returns ``(B, C, H, W)`` in the image's dtype; coordinates and weights are float32 in any case, because
     half-precision coordinates are off by whole pixels beyond a width of 2048.
     """
-    grid = sampling_grid(flow)
-    source = image.float().expand(flow.shape[0], -1, -1, -1)
-    return F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True).to(image.dtype)
+    x, y = pixel_places(flow)
+    return look_up(image.float(), flow.float(), x, y).to(image.dtype)
+
+
+def look_up(image: Tensor, flow: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Sample ``image`` as ``backward_warp`` does, at some places only: at ``(x[j], y[i]) + flow[..., i, j]``.
+
+    image: ``(B or 1, C, H, W)`` float32. flow: ``(B, 2, h, w)`` float32 pixels. x: ``(w,)``, y: ``(h,)`` pixels.
+    Returns ``(B, C, h, w)``.
+    """
+    made = look_up_bands(image, flow, x, y)
+    return made if len(made) == len(flow) else made.transpose(0, 1).reshape(1, made.shape[1], -1, made.shape[3])
+
+
+def look_up_bands(image: Tensor, flow: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``strips.in_bands(look_up(…))``, without ever putting the bands together."""
+    flow = in_bands(flow)
+    y = y.view(-1, flow.shape[2])  # of each band, or of all pictures
+    grid = sampling_grid(flow, x, y, image.shape[-2:])
+    if image.device.type == "mps":  # has no "border" mode, which clamping is
+        grid, outside = grid.clamp(-1, 1), "zeros"
+    else:
+        outside = "border"
+    return F.grid_sample(image.expand(len(grid), -1, -1, -1), grid, padding_mode=outside, align_corners=True)
 
 
 def blend(left: Tensor, right: Tensor, motion: Flow) -> Tensor:
@@ -31,17 +53,36 @@ def blend(left: Tensor, right: Tensor, motion: Flow) -> Tensor:
 
     left, right: ``(T or 1, C, H, W)``. Returns ``(T, C, H, W)`` in their dtype.
     """
-    left_view = backward_warp(left, motion.flow[:, :2]).float()
-    right_view = backward_warp(right, motion.flow[:, 2:]).float()
-    return torch.lerp(right_view, left_view, motion.mask.sigmoid()).to(left.dtype)
+    flow, mask = motion
+    x, y = pixel_places(flow)
+    made = torch.empty(len(flow), *left.shape[1:], dtype=left.dtype, device=left.device)
+    left, right = left.float(), right.float()
+    for rows in strips(len(y), strip_rows(len(y), len(flow) * len(x), flow.device)):
+        part = flow[:, :, rows].float()
+        views = [look_up_bands(left, part[:, :2], x, y[rows]), look_up_bands(right, part[:, 2:], x, y[rows])]
+        in_bands(made[:, :, rows]).copy_(torch.lerp(views[1], views[0], in_bands(mask[:, :, rows]).float().sigmoid()))
+    return made
 
 
-def sampling_grid(flow: Tensor) -> Tensor:
-    """``(B, 2, H, W)`` pixels -> ``(B, H, W, 2)`` float32 places for ``grid_sample`` with aligned corners."""
+def pixel_places(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the pixels of ``flow (…, H, W)`` lie: x ``(W,)`` and y ``(H,)``."""
     height, width = flow.shape[-2:]
-    flow = flow.float()
+    return (
+        torch.arange(width, device=flow.device, dtype=torch.float32),
+        torch.arange(height, device=flow.device, dtype=torch.float32),
+    )
+
+
+def sampling_grid(flow: Tensor, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where flow ``(B, 2, h, w)``, float32 pixels, leads from the places x ``(w,)`` and y ``(h,)`` or ``(B, h)``:
+    ``(B, h, w, 2)`` for ``grid_sample`` with aligned corners in a picture of ``size (H, W)``."""
     # A single row or column has no extent; any finite step will do, for its only coordinate is clamped.
-    x = torch.linspace(-1, 1, width, device=flow.device) + flow[:, 0] * (2 / max(width - 1, 1))
-    y = torch.linspace(-1, 1, height, device=flow.device)[:, None] + flow[:, 1] * (2 / max(height - 1, 1))
-    # Clamping is exactly grid_sample's "border" mode, which MPS lacks.
-    return torch.stack((x, y), dim=-1).clamp(-1, 1)
+    steps = [2 / max(side - 1, 1) for side in size[::-1]]
+    starts = (x * steps[0] - 1, (y * steps[1] - 1)[..., None])
+    if torch.is_grad_enabled() and flow.requires_grad:
+        parts = [start + flow[:, i] * steps[i] for i, start in enumerate(starts)]
+        return torch.stack(parts, dim=-1)
+    grid = flow.new_empty(len(flow), *flow.shape[-2:], 2)
+    for i, start in enumerate(starts):
+        torch.add(start, flow[:, i], alpha=steps[i], out=grid[..., i])
+    return grid

@@ -19,6 +19,7 @@ from comfy_fusionfft.contract import Flow, Miss
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.families.rife import FAMILY, RIFEConfig, RIFEFlow
 from comfy_fusionfft.families.rife.config import canonical, describe, detect
+from comfy_fusionfft.families.rife.lean import applies, lean_flow, seen
 from comfy_fusionfft.families.rife.net import IFNet
 from comfy_fusionfft.ops.pad import crop, pad_to
 from comfy_fusionfft.ops.warp import blend
@@ -366,12 +367,66 @@ def test_errors_say_what_to_do():
         RIFEFlow(net, ensemble=True)
 
 
-def test_flow_source():
-    source = RIFEFlow(tiny_net("five"), scale=0.5)
-    assert (source.modulus, source.padding) == (128, "replicate")
+LEAN = {flavour: config for flavour, config in TINY.items() if applies(config, 1.0)}
+
+
+def test_most_layouts_run_lean():
+    assert len(LEAN) >= len(TINY) - 2
+    assert not applies(RIFEConfig(), 2.0)  # the finest block would look at an enlarged picture
+    assert applies(RIFEConfig(), 0.25)
+
+
+def planes_of(net: IFNet, image: torch.Tensor) -> torch.Tensor:
+    encoding = net.encode(image)
+    return image if encoding is None else torch.cat((image, encoding.float()), 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("strip", [64 * 1024, 700], ids=["whole", "strips"])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("flavour", LEAN)
+def test_lean_equals_plain(flavour, scale, strip, monkeypatch):
+    monkeypatch.setattr("comfy_fusionfft.ops.strips.STRIP_PIXELS", strip)
+    net, (left, right) = tiny_net(flavour), pair(size=(256, 256))
+    times = torch.tensor([0.125, 0.5, 0.75])
+    frames = [seen(net, frame, scale) for frame in (left, right)]
+    torch.testing.assert_close(frames[0].planes, planes_of(net, left), atol=1e-5, rtol=0)
+    plain = net(left, right, times, scale=scale)
+    assert plain.flow.abs().mean() > 0.1
+    assert_same(lean_flow(net, *frames, times, scale), plain, atol=1e-3)
+
+
+@torch.no_grad()
+def test_lean_equals_plain_for_published_weights():
+    """The picture of real networks: golden weights, motion of many pixels."""
+    net, (left, right) = golden_net("4.25"), golden_frames()
+    frames = (seen(net, left), seen(net, right))
+    assert_same(lean_flow(net, *frames, torch.tensor([0.5])), net(left, right, torch.tensor(0.5)), atol=2e-3)
+
+
+def test_coarse_blocks_keep_float32():
+    net = IFNet(RIFEConfig())
+    before = net.block0.conv0[0][0].weight.clone()
+    net = net.to(torch.bfloat16, memory_format=torch.channels_last)
+    kinds = [block.conv0[0][0].weight.dtype for block in net.blocks]
+    assert kinds == [torch.float32] * 2 + [torch.bfloat16] * 3
+    weight = net.block0.conv0[0][0].weight
+    assert torch.equal(weight, before)  # not rounded on the way
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert net.encode.cnn0.weight.dtype == torch.bfloat16
+    assert {p.dtype for p in net.half().parameters()} == {torch.float16}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_flow_source(scale):
+    source = RIFEFlow(tiny_net("five"), scale=scale)
+    assert (source.modulus, source.padding) == (max(64, int(64 / scale)), "replicate")
     left, right = pair(size=(128, 128))
+    times = torch.tensor([0.25, 0.5])
     features = source.features(left), source.features(right)
-    flow = source.flow(left, right, *features, torch.tensor([0.25, 0.5]))
+    flow = source.flow(left, right, *features, times)
     assert flow.flow.shape == (2, 4, 128, 128)
     assert not flow.flow.requires_grad
-    assert_same(flow, source.net(left, right, torch.tensor([0.25, 0.5]), scale=0.5), atol=0)
+    assert_same(flow, source.net(left, right, times, scale=scale), atol=1e-3)
+    assert_same(flow, source.flow(left, right, None, None, times), atol=0)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ...contract import Flow, Position
 from ...errors import InputError
+from ...ops.memory import Memory
+from ...ops.replay import Replay
+from .lean import Seen, applies, lean_flow, seen
 from .net import IFNet
 
 
@@ -37,15 +40,30 @@ class RIFEFlow:
         self.padding = padding
         self.scale = scale
         self.ensemble = ensemble
+        self._memory = Memory()
+        self._motion = Replay(self._lean_flow, net.parameters)
+        self._lean = not ensemble and applies(net.config, scale)
 
     @torch.no_grad()
-    def features(self, image: Tensor, position: Position | None = None) -> Tensor | None:
-        """``(1, 3, H, W)`` in 0..1 -> ``(1, h, H, W)`` in the network's dtype; None for 4.0-4.6."""
-        return self.net.encode(image)
+    def features(self, image: Tensor, position: Position | None = None) -> Seen | Tensor | None:
+        """``(1, 3, H, W)`` in 0..1 -> what the network knows about it alone; None for 4.0 and 4.1."""
+        return seen(self.net, image, self.scale, self._memory.empty) if self._lean else self.net.encode(image)
 
     @torch.no_grad()
     def flow(
-        self, left: Tensor, right: Tensor, left_features: Tensor | None, right_features: Tensor | None, times: Tensor
+        self,
+        left: Tensor,
+        right: Tensor,
+        left_features: Seen | Tensor | None,
+        right_features: Seen | Tensor | None,
+        times: Tensor,
     ) -> Flow:
         """``(1, 3, H, W)`` twice and times ``(T,)`` in (0, 1) -> Flow of T instants."""
+        if self._lean:
+            pictures = ((left, left_features), (right, right_features))
+            pair = (self.features(image) if known is None else known for image, known in pictures)
+            return self._motion(*pair, times)
         return self.net(left, right, times, left_features, right_features, scale=self.scale, ensemble=self.ensemble)
+
+    def _lean_flow(self, left: Seen, right: Seen, times: Tensor) -> Flow:
+        return lean_flow(self.net, left, right, times, self.scale, self._memory.empty)
