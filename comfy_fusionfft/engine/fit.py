@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..contract import Host, Model, Position
 from ..errors import DeviceError
+from ..ops.replay import forget_graphs
 from .store import StoreWindow
 
 BATCH_PIXELS = 4 * 1024 * 1024
@@ -49,10 +50,12 @@ class Fitted:
             chunk = waiting[: min(limit, self.batch or limit)]
             pictures = self._attempt(replace(window, times=chunk))
             if pictures is None:
+                forget_graphs()
                 self._host.free()
                 self._shrink(len(chunk), height, width)
                 continue
             yield chunk, pictures
+            del pictures  # the next ones need the room
             waiting = waiting[len(chunk) :]
 
     def _attempt(self, window: StoreWindow) -> Tensor | None:

@@ -16,6 +16,7 @@ from ..timeline import Interval, Timing
 from .fit import Fitted, batch_limit
 from .run import alike
 from .store import Store, StoreWindow
+from .transfer import transfer_for
 
 
 class PairFlow(NamedTuple):
@@ -53,7 +54,7 @@ def find_flow(
     nested: also the wider pairs up to this anchor around every interval with instants, each after the
         nearest one. 2·nested frames are held at a time. total: number of frames, for progress only.
     """
-    store = Store(host.device)
+    store = Store(transfer_for(host.device))
     asking = Fitted(_Asking(source), host)
     clip = alike(frames)
     newest = -1

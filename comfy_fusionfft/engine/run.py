@@ -1,23 +1,23 @@
 """Pull frames, plan steps, make pictures, emit in order, forget.
 
 ``run`` is a generator from end to end: it holds the frames of one window and the pictures of one
-interval, whatever the length of the clip.
+interval, whatever the length of the clip. Where copies run beside the computing, frames come a step later.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-
-from torch import Tensor
+from functools import partial
 
 from ..contract import Frame, Host, Model, Position
 from ..errors import InputError
 from ..timeline import Instant, Interval, Timing, plan, shot_around
 from .fit import Fitted
-from .picture import to_pixels
 from .store import Store, StoreWindow
+from .transfer import Pending, Transfer, transfer_for
 
 
 def run(
@@ -34,27 +34,64 @@ def run(
     Source frames that fall on an output instant pass through untouched; made frames have the source's
     dtype and channels. ``cuts``: indices of source frames that begin a new shot; nothing is looked up across a
     cut, and between the two frames of one the nearer is shown again. ``total``: expected output frames, for
-    progress only. Raises InputError for a
-    clip without frames or with frames of different shapes, TimelineError for instants the model cannot
-    make, DeviceError when memory does not suffice, and whatever the host raises on cancel.
+    progress only. Raises InputError for a clip without frames or with frames of different shapes, TimelineError
+    for instants the model cannot make, DeviceError when memory does not suffice, and whatever the host raises on
+    cancel.
     """
-    store = Store(host.device)
+    transfer = transfer_for(host.device)
+    promised = _promised(frames, model, timing, host, cuts, transfer)
+    promises = _a_step_late(promised) if transfer.ahead else filter(None, promised)
+    # map keeps no promise, and so no picture, while the next step needs room
+    for done, frame in enumerate(map(_kept, promises), 1):
+        host.progress(done, total, frame.pixels)
+        yield frame
+
+
+Promise = Callable[[], Frame]
+"""Hands out a frame, whose work has begun."""
+
+
+def _kept(promise: Promise) -> Frame:
+    return promise()
+
+
+def _a_step_late(promised: Iterator[Promise | None]) -> Iterator[Promise]:
+    """Every promise once the step after it has begun, so that the device is not idle while a frame is waited for."""
+    held: deque[Promise] = deque()
+    stop: BaseException | None = None
+    while stop is None:
+        promise = None
+        try:
+            promise = next(promised)
+        except BaseException as reason:  # the user's wish to stop, too: what was made before is kept
+            stop = reason
+        if promise is not None:
+            held.append(promise)
+        while promise is None and held:
+            yield held.popleft()
+    if not isinstance(stop, StopIteration):
+        raise stop
+
+
+def _promised(
+    frames: Iterable[Frame],
+    model: Model,
+    timing: Timing,
+    host: Host,
+    cuts: Collection[int],
+    transfer: Transfer,
+) -> Iterator[Promise | None]:
+    """All frames in order; None where the next step has begun, or an interval without one is over."""
+    store = Store(transfer)
     fitted = Fitted(model, host)
     source = alike(frames)
     newest = -1
-    done = 0
 
     def read_to(index: int) -> None:
         nonlocal newest
         while newest < index and (frame := next(source, None)) is not None:
             newest += 1
             store.add(Fraction(newest), frame)
-
-    def emit(frame: Frame) -> Frame:
-        nonlocal done
-        done += 1
-        host.progress(done, total, frame.pixels)
-        return frame
 
     read_to(0)
     if newest < 0:
@@ -74,48 +111,49 @@ def run(
         left, right = store.frame(Fraction(index)), store.frame(Fraction(index + 1))
         interval = Interval(index, left.seconds, right.seconds, first)
         if index + 1 in cuts:
-            made = _held(interval, timing, left, right)
+            yield from _held(interval, timing, left, right)
         else:
-            made = _interval(interval, store, fitted, timing, instants, shot_around(index, cuts, newest))
-        for frame in made:
-            yield emit(frame)
+            shot = shot_around(index, cuts, newest)
+            yield from _interval(interval, store, transfer, fitted, timing, instants, shot)
         index += 1
         oldest = index - model.reach.before + 1
         store.forget(lambda p, oldest=oldest: p < oldest or p.denominator != 1)
 
     final = store.frame(Fraction(index))
     for instant in timing.last(index, final.seconds, first):
-        yield emit(replace(final, seconds=instant.seconds))
+        yield partial(replace, final, seconds=instant.seconds)
 
 
-def _held(interval: Interval, timing: Timing, left: Frame, right: Frame) -> Iterator[Frame]:
+def _held(interval: Interval, timing: Timing, left: Frame, right: Frame) -> Iterator[Promise | None]:
     """Output frames of an interval that is a cut: the two shots have nothing in common to interpolate."""
     for position, seconds in timing.inside(interval):
         share = position - interval.index
-        yield replace(left if share < Fraction(1, 2) else right, seconds=seconds, original=share == 0)
+        yield partial(replace, left if share < Fraction(1, 2) else right, seconds=seconds, original=share == 0)
+    yield None
 
 
 def _interval(
     interval: Interval,
     store: Store,
+    transfer: Transfer,
     fitted: Fitted,
     timing: Timing,
     inside: Callable[[Position], tuple[Position, ...]],
     shot: tuple[int, int],
-) -> Iterator[Frame]:
+) -> Iterator[Promise | None]:
     """Output frames of one interval, in order, as soon as each is made."""
     instants = list(timing.inside(interval))
     like = store.frame(Fraction(interval.index))
     height, width = like.pixels.shape[:2]
-    made: dict[Position, Tensor] = {}
+    made: dict[Position, Pending] = {}
 
-    def ready() -> Iterator[Frame]:
+    def ready() -> Iterator[Promise]:
         while instants:
             position, seconds = instants[0]
             if position == interval.index:
-                yield replace(like, seconds=seconds)
+                yield partial(replace, like, seconds=seconds)
             elif position in made:
-                yield Frame(to_pixels(made.pop(position), like.pixels), seconds, original=False)
+                yield partial(_frame, made.pop(position), seconds)
             else:
                 return
             instants.pop(0)
@@ -130,8 +168,16 @@ def _interval(
                 if position in needed_later:
                     store.add_made(position, picture)
                 if position in wanted:
-                    made[position] = picture
+                    made[position] = transfer.download(picture, like.pixels)
+            del picture, pictures
+            yield None
             yield from ready()
+    if not steps:
+        yield None
+
+
+def _frame(pixels: Pending, seconds: Fraction) -> Frame:
+    return Frame(pixels(), seconds, original=False)
 
 
 def _between(instants: Iterable[Instant], index: int) -> tuple[Position, ...]:

@@ -10,27 +10,28 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..contract import Frame, Position
-from .picture import to_picture
+from .transfer import Pending, Transfer
 
 
 class Store:
     """Source frames by index, and pictures and memos by position.
 
-    device: where pictures live.
+    transfer: how frames come to where pictures live.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
         self._frames: dict[Position, Frame] = {}
+        self._coming: dict[Position, Pending] = {}
         self._pictures: dict[Position, Tensor] = {}
         self._memo: dict[Hashable, tuple[tuple[Position, ...], Any]] = {}
 
     def add(self, position: Position, frame: Frame) -> None:
         self._frames[position] = frame
+        self._coming[position] = self._transfer.upload(frame.pixels)
 
     def add_made(self, position: Position, picture: Tensor) -> None:
         """Keep a made ``(C, H, W)`` picture that a later step of the same interval needs."""
@@ -40,9 +41,10 @@ class Store:
         return self._frames[position]
 
     def picture(self, position: Position) -> Tensor:
-        """``(1, C, H, W)`` picture, uploaded on first use."""
+        """``(1, C, H, W)`` picture; InputError on first use for pixels that make none."""
         if position not in self._pictures:
-            self._pictures[position] = to_picture(self._frames[position].pixels, self._device)
+            self._pictures[position] = self._coming[position]()
+            del self._coming[position]
         return self._pictures[position]
 
     def once(self, name: Hashable, positions: tuple[Position, ...], make: Callable[[], Any]) -> Any:
@@ -54,6 +56,7 @@ class Store:
     def forget(self, gone: Callable[[Position], bool]) -> None:
         """Drop every frame, picture and memo that belongs to a position for which ``gone`` holds."""
         self._frames = {p: v for p, v in self._frames.items() if not gone(p)}
+        self._coming = {p: v for p, v in self._coming.items() if not gone(p)}
         self._pictures = {p: v for p, v in self._pictures.items() if not gone(p)}
         self._memo = {k: v for k, v in self._memo.items() if not any(gone(p) for p in v[0])}
 

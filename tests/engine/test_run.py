@@ -1,6 +1,7 @@
 """The engine with small hand-made models: order, exactness, memory, cancelling, recovery."""
 
 import gc
+import sys
 import weakref
 from dataclasses import dataclass, field
 from fractions import Fraction as F
@@ -10,9 +11,13 @@ import torch
 
 from comfy_fusionfft.contract import Frame, Reach
 from comfy_fusionfft.engine import run
+from comfy_fusionfft.engine.run import _a_step_late, _promised
+from comfy_fusionfft.engine.transfer import Direct
 from comfy_fusionfft.errors import Cancelled, DeviceError, InputError, TimelineError
 from comfy_fusionfft.host import PlainHost
 from comfy_fusionfft.timeline import At, Multiply, Rate
+
+ENGINE = sys.modules[run.__module__]
 
 
 @dataclass
@@ -208,3 +213,84 @@ def test_a_cut_is_held_and_nothing_looks_across_it():
     held = out[8:13]
     assert all(f.pixels is source[2].pixels for f in held[:2]) and all(f.pixels is source[3].pixels for f in held[2:])
     assert [f.original for f in held] == [True, False, False, False, True]
+
+
+class Ahead(Direct):
+    """A device whose copies overlap with its computing; ``log`` tells when frames were asked for."""
+
+    ahead = True
+
+    def __init__(self, device):
+        super().__init__(device)
+        self.log = []
+
+    def download(self, picture, like):
+        self.log.append("made")
+        pending = super().download(picture, like)
+        return lambda: self.log.append("taken") or pending()
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    transfer = Ahead(torch.device("cpu"))
+    monkeypatch.setattr(ENGINE, "transfer_for", lambda device: transfer)
+    return transfer
+
+
+@pytest.mark.parametrize("reach", [Reach(), Reach(times="middle"), Reach(peel=2), Reach(before=2, after=3)])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_ahead_gives_the_same_frames(reach, count, monkeypatch):
+    def frames():
+        cuts = {3} if count > 3 else ()
+        return list(run(clip(count), Mixer(reach), Multiply(4), cpu(), cuts=cuts))
+
+    want = frames()
+    monkeypatch.setattr(ENGINE, "transfer_for", Ahead)
+    for a, b in zip(frames(), want, strict=True):
+        assert (a.seconds, a.original) == (b.seconds, b.original) and torch.equal(a.pixels, b.pixels)
+
+
+def test_ahead_a_frame_is_taken_once_the_next_step_has_begun(ahead):
+    list(run(clip(5), Mixer(), Multiply(2), cpu()))
+    assert ahead.log == ["made", *["made", "taken"] * 3, "taken"]
+
+
+def test_ahead_no_more_than_a_step_is_held():
+    """Neither where every frame is made nor where none is."""
+    for factor, most in ((1, 3), (2, 5)):
+        read = []
+        frames = (read.append(1) or frame for frame in clip(30))
+        for number, _ in enumerate(_ahead_run(frames, factor)):
+            assert len(read) * factor - number <= most
+
+
+def _ahead_run(frames, factor):
+    promised = _promised(frames, Mixer(), Multiply(factor), cpu(), {3, 4}, Ahead(torch.device("cpu")))
+    return (promise() for promise in _a_step_late(promised))
+
+
+def test_ahead_what_was_made_before_a_stop_is_handed_out(ahead):
+    def broken():
+        yield from clip(4)
+        raise InputError("the file ends here")
+
+    out = []
+    with pytest.raises(InputError, match="ends here"):
+        for frame in run(broken(), Mixer(), Multiply(2), cpu()):
+            out.append(frame)
+    assert [f.seconds for f in out] == [F(k, 20) for k in range(6)]
+    assert ahead.log.count("made") == ahead.log.count("taken") == 3
+
+
+def test_the_pictures_of_a_step_are_gone_when_the_next_begins(monkeypatch):
+    monkeypatch.setattr("comfy_fusionfft.engine.fit.BATCH_PIXELS", 30)
+    memory = []
+
+    class Watched(Mixer):
+        def __call__(self, window):
+            assert all(array() is None for array in memory)
+            pictures = super().__call__(window).numpy().copy()
+            memory.append(weakref.ref(pictures))  # a tensor made from it holds it for all of its views
+            return torch.from_numpy(pictures)
+
+    assert len(list(run(clip(4), Watched(), Multiply(3), cpu()))) == 10 and len(memory) == 6
