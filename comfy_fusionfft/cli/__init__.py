@@ -22,6 +22,7 @@ COMMANDS = {
     "fuse": ("blocks", "fuse a clip along stored flow"),
     "spectral": ("blocks", "lend a clip the fine detail of another"),
     "evaluate": ("clips", "drop frames of real clips, make them again, compare with the truth"),
+    "bench": ("bench", "measure speed and memory beside other interpolators"),
     "convert": ("weights", "turn a .pkl/.pth/.pt checkpoint into safetensors, executing nothing in it"),
     "weights": ("weights", "list, download and verify weights"),
     "pack": ("training", "cut clips into short windows that a training machine can carry"),
