@@ -82,7 +82,7 @@ def sampling_grid(flow: Tensor, x: Tensor, y: Tensor, size: tuple[int, int]) -> 
     if torch.is_grad_enabled() and flow.requires_grad:
         parts = [start + flow[:, i] * steps[i] for i, start in enumerate(starts)]
         return torch.stack(parts, dim=-1)
-    grid = flow.new_empty(len(flow), *flow.shape[-2:], 2)
+    grid = flow.new_empty(flow.shape)  # written plane by plane, which is faster, and read as fast
     for i, start in enumerate(starts):
-        torch.add(start, flow[:, i], alpha=steps[i], out=grid[..., i])
-    return grid
+        torch.add(start, flow[:, i], alpha=steps[i], out=grid[:, i])
+    return grid.permute(0, 2, 3, 1)

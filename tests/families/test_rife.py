@@ -404,6 +404,18 @@ def test_lean_equals_plain_for_published_weights():
     assert_same(lean_flow(net, *frames, torch.tensor([0.5])), net(left, right, torch.tensor(0.5)), atol=2e-3)
 
 
+@torch.no_grad()
+def test_lean_follows_changed_weights():
+    net, (left, right) = tiny_net("five"), pair()
+    frames, time = (seen(net, left), seen(net, right)), torch.tensor([0.5])
+    before = lean_flow(net, *frames, time)
+    for layer in net.block4.convblock:
+        layer.beta *= -1
+    after = lean_flow(net, *frames, time)
+    assert not torch.allclose(before.flow, after.flow, atol=1e-2)
+    assert_same(after, net(left, right, time), atol=1e-3)
+
+
 def test_coarse_blocks_keep_float32():
     net = IFNet(RIFEConfig())
     before = net.block0.conv0[0][0].weight.clone()

@@ -32,7 +32,7 @@ from ...ops.layout import empty_channels_last, pixel_shuffled, write_channels_la
 from ...ops.strips import in_bands, strip_rows, strips
 from ...ops.warp import look_up_bands
 from .config import FLOW_PLANES, MASK_PLANES, RIFEConfig
-from .net import Block, IFNet
+from .net import SLOPE, Block, IFNet, ResConv
 
 ENCODER_REACH = 8
 """Rows above and below that an encoding depends on: one of the picture, and three of half as many, rounded up."""
@@ -128,11 +128,7 @@ def _phases(device: torch.device) -> Tensor:
 def _entered(block: Block, sight: _Sight) -> Tensor:
     """What the first convolution makes of all that the block sees, ``(T, width / 2, H / 2s, W / 2s)``."""
     conv, activation = block.conv0[0]
-    weight, handed_on = conv.weight, sight.handed_on()
-    if handed_on is not None:
-        at, size = sight.handed_on_at, handed_on.shape[1]
-        handed_on = convolve_doubled(handed_on, weight[:, at : at + size])
-        weight = torch.cat((weight[:, :at], weight[:, at + size :]), dim=1)
+    weight, handed_on = sight.weight(conv.weight), sight.handed_on(conv.weight)
     outputs, inputs = weight.shape[:2]
     (height, width), count = sight.size, len(sight.times)
     rows = strip_rows(height, count * width * sight.places_across**2, sight.times.device)
@@ -150,19 +146,25 @@ def _entered(block: Block, sight: _Sight) -> Tensor:
         stack[:, :, 0] = stack[:, :, rows]
         write_channels_last(planes, stack[:, :, 1 : tall + 1])
         convolved = F.conv2d(stack[:, :, : tall + 1], weight, conv.bias, stride=2, padding=(0, 1))
-        if handed_on is not None:
-            convolved += handed_on[:, :, half]
-        made[:, :, half] = activation(convolved)
-    return made
+        made[:, :, half] = convolved if handed_on is None else convolved.add_(handed_on[:, :, half])
+    return activation(made)
 
 
 def _answer(block: Block, entered: Tensor) -> Tensor:
     """The rest of a block: its answer but for planes that nobody reads, ``(T, 4 * planes, H / 2s, W / 2s)``, to be
     pixel shuffled."""
-    x = block.convblock(block.conv0[1](entered))
+    x = block.conv0[1](entered)
+    for layer in block.convblock:
+        x = _residual(layer, x) if isinstance(layer, ResConv) else layer(x)
     last = block.lastconv[0]
     used = 4 * (FLOW_PLANES + MASK_PLANES + block.carried_planes)
     return F.conv_transpose2d(x, last.weight[:, :used], last.bias[:used], stride=2, padding=1)
+
+
+def _residual(layer: ResConv, x: Tensor) -> Tensor:
+    weight, bias = layer.folded()
+    x = F.conv2d(x, weight, bias, padding=1, groups=layer.conv.groups)
+    return F.leaky_relu(x, SLOPE, inplace=True)
 
 
 class _Motion:
@@ -239,33 +241,47 @@ class _Sight:
             self.masks = [] if self.doubled else motion.masks(s)
 
     def planes(self, rows: slice) -> Iterator[Tensor]:
-        """The planes of the stack in order, ``(T or 1, …, rows, W / s)``, in these rows of cells."""
+        """What it sees in these rows of cells, ``(T, bands or 1, …, W / s)``: the left frame, the right one, the time,
+        mask and carried planes unless ``handed_on`` has them, the flow in pixels."""
         if self.first:
-            left, right = (frame.glance[:, :, rows] for frame in self.pair)
-        else:
-            inner = slice(rows.start * self.places_across, rows.stop * self.places_across)
-            flow = self._flow(inner)
-            ways = zip(self.pair, flow.split(2, dim=1), strict=True)
-            views = (look_up_bands(frame.planes, way, self.x, self.y[inner]) for frame, way in ways)
-            left, right = (_shrunk(view, self.places_across) for view in views)
-        yield from (left[:, :3], right[:, :3], left[:, 3:], right[:, 3:], self.times)
-        if not self.first:
-            if not self.doubled:
-                yield _summed(self.masks, rows)
-            yield _shrunk(flow, self.places_across) / self.s
+            yield from (frame.glance[:, :, rows] for frame in self.pair)
+            yield self.times.expand(-1, -1, rows.stop - rows.start, self.size[1])
+            return
+        inner = slice(rows.start * self.places_across, rows.stop * self.places_across)
+        flow = self._flow(inner)
+        for frame, way in zip(self.pair, flow.split(2, dim=1), strict=True):
+            yield _shrunk(look_up_bands(frame.planes, way, self.x, self.y[inner]), self.places_across)
+        yield self.times.expand(-1, -1, rows.stop - rows.start, self.size[1])
+        if not self.doubled:
+            yield _summed(self.masks, rows)
+        yield _shrunk(flow, self.places_across)
 
-    def handed_on(self) -> Tensor | None:
-        """Mask and carried planes, if they are at half the block's own resolution: then ``planes`` leaves them out."""
+    def weight(self, weight: Tensor) -> Tensor:
+        """The first convolution's, for ``planes``: published ones see pictures before encodings, flow in cells."""
+        order = _order(self.pair[0].planes.shape[1], weight.shape[1], not self.first and self.doubled, weight.device)
+        chosen = weight.index_select(1, order)
+        if not self.first:
+            chosen[:, -FLOW_PLANES:] /= self.s
+        return chosen.contiguous(memory_format=torch.channels_last)
+
+    def handed_on(self, weight: Tensor) -> Tensor | None:
+        """What the first convolution makes of mask and carried planes, where the block before doubled its cells."""
         if self.first or not self.doubled:
             return None
-        return self.motion.answers[-1][1][:, FLOW_PLANES:]
-
-    @property
-    def handed_on_at(self) -> int:
-        return 2 * self.pair[0].planes.shape[1] + 1
+        planes = self.motion.answers[-1][1][:, FLOW_PLANES:]
+        return convolve_doubled(planes, weight[:, -FLOW_PLANES - planes.shape[1] : -FLOW_PLANES])
 
     def _flow(self, rows: slice) -> Tensor:
         return self.motion.totalled_up(self.flows, rows) if self.s <= 2 else _summed(self.flows, rows)
+
+
+@lru_cache(None)
+def _order(frame: int, inputs: int, doubled: bool, device: torch.device) -> Tensor:
+    """Where in the published stack the planes of ``_Sight.planes`` are: pictures, encodings, time, the rest, flow."""
+    left, right = ([*range(3 * i, 3 * i + 3), *range(6 + (frame - 3) * i, 6 + (frame - 3) * (i + 1))] for i in (0, 1))
+    time = 2 * frame
+    rest = range(inputs - FLOW_PLANES if doubled else time + 1, inputs)
+    return torch.tensor([*left, *right, time, *rest], device=device)
 
 
 def _summed(parts: list[Enlarged], rows: slice) -> Tensor:

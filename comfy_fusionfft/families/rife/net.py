@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ from ...errors import InputError
 from ...ops.warp import backward_warp
 from .config import FLOW_PLANES, MASK_PLANES, RIFEConfig
 
+SLOPE = 0.2
 LARGE_MOTION = 32
 """Pixels that the second block of 4.0 and 4.1 may add before the pair is looked at again from further away."""
 
@@ -52,11 +53,27 @@ class ResConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, padding=1, groups=groups)
         self.beta = nn.Parameter(torch.ones(1, width, 1, 1))
+        self._folded: tuple[Any, Tensor, Tensor] | None = None
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution that leaves only ``leaky`` to do; computed again when they change."""
+        weight, beta = self.conv.weight, self.beta.flatten()
+        # Tensors of inference mode have no version, and do not change.
+        key = tuple(
+            (t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version) for t in (*self.conv.parameters(), beta)
+        )
+        if self._folded is None or self._folded[0] != key:
+            whole = weight.float() * beta.float().view(-1, 1, 1, 1)
+            channels = torch.arange(len(weight), device=weight.device)
+            whole[channels, channels % weight.shape[1], 1, 1] += 1
+            bias = self.conv.bias * beta
+            self._folded = key, whole.to(weight.dtype, memory_format=torch.channels_last), bias
+        return self._folded[1:]
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
         # Under autocast beta is float32, and would lift the whole residual stream to it.
-        return F.leaky_relu(torch.addcmul(x, self.beta.to(y.dtype), y), 0.2, inplace=True)
+        return F.leaky_relu(torch.addcmul(x, self.beta.to(y.dtype), y), SLOPE, inplace=True)
 
 
 class Block(nn.Module):
@@ -74,7 +91,7 @@ class Block(nn.Module):
         self.skip = config.prelu
 
         def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-            activation = nn.PReLU(outputs) if config.prelu else nn.LeakyReLU(0.2, inplace=True)
+            activation = nn.PReLU(outputs) if config.prelu else nn.LeakyReLU(SLOPE, inplace=True)
             return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), activation)
 
         self.conv0 = nn.Sequential(conv(config.in_planes(index), width // 2, 2), conv(width // 2, width, 2))
@@ -131,8 +148,8 @@ class Encoder(nn.Sequential):
             return
         layers: list[nn.Module] = [first]
         for _ in range(2):
-            layers += [nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(width, width, 3, 1, 1)]
-        layers += [nn.LeakyReLU(0.2, inplace=True), last]
+            layers += [nn.LeakyReLU(SLOPE, inplace=True), nn.Conv2d(width, width, 3, 1, 1)]
+        layers += [nn.LeakyReLU(SLOPE, inplace=True), last]
         if config.head == "four":
             super().__init__(*layers)
         else:
