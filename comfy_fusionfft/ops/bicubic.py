@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .warp import look_up, pixel_places, sampling_grid
+from .grid import pixel_places, sampling_grid
+from .warp import look_up
 
 
 def bicubic_warp(image: Tensor, flow: Tensor) -> Tensor:

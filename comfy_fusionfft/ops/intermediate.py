@@ -29,19 +29,24 @@ also weigh the residual x0 + t·F01(x0) - x changed the mean by -0.16 .. +0.02 d
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..contract import Flow
-from .splat import splat_average
-from .warp import backward_warp
+from .box import box_mean
+from .grid import pixel_places
+from .splat import splat_sum_fast
+from .strips import strip_rows, strips
+from .warp import look_up
 
 _LEAST_WEIGHT = 0.02  # an inconsistent pixel still fills a place that nobody else claims
 _HOLE = 1e-3  # coverage below which a pixel counts as empty
+_TINY = 1e-12  # a divisor where nothing landed
+_AROUND = 5  # side of the square whose share is seen
 _DOUBT = 0.1  # added to coverages; bounds the mask's visibility term to ±log(11)
 _TIME_MARGIN = 1e-4  # keeps the mask finite at t = 0 and t = 1
 
 
+@torch.no_grad()
 def flow_consistency(flow01: Tensor, flow10: Tensor) -> Tensor:
     """How well going there and back ends where it began: ``(B, 1, H, W)``, 1 = exactly, towards 0 = not at all.
 
@@ -50,12 +55,58 @@ def flow_consistency(flow01: Tensor, flow10: Tensor) -> Tensor:
     2018); at that limit the result is 1/2.
     """
     flow01, flow10 = flow01.float(), flow10.float()
-    back = backward_warp(flow10, flow01)
-    gap = (flow01 + back).square().sum(dim=1, keepdim=True)
-    motion = (flow01.square() + back.square()).sum(dim=1, keepdim=True)
-    return 1 / (1 + gap / (0.01 * motion + 0.5))
+    made = torch.empty_like(flow01[:, :1])
+    x, y = pixel_places(flow01)
+    for rows in strips(len(y), strip_rows(len(y), len(made) * len(x), made.device)):
+        there = flow01[:, :, rows]
+        back = look_up(flow10, there, x, y[rows])
+        gaps, motions = (there + back).square_(), there.square().addcmul_(back, back)
+        gap, motion = (each[:, :1].add_(each[:, 1:]) for each in (gaps, motions))
+        limit = motion.mul_(0.01).add_(0.5)
+        torch.div(limit, gap.add_(limit), out=made[:, :, rows])
+    return made
 
 
+def flow_weight(flow01: Tensor, flow10: Tensor) -> Tensor:
+    """What pixels of frame 0 weigh where several land on one place, ``(B, 1, H, W)``. It is the same at all times."""
+    return flow_consistency(flow01, flow10).clamp_(min=_LEAST_WEIGHT)
+
+
+def carried(flow: Tensor, weight: Tensor, share: Tensor) -> Tensor:
+    """One frame's flow, moved by a ``share`` of itself: sums ``(B, 4, H, W)`` of flow times weight, of ones (what they
+    give is the coverage) and of weights.
+
+    flow: ``(B, 2, H, W)``. weight: ``(B, 1, H, W)``. share: ``(B or 1, 1, 1, 1)`` in 0..1.
+    """
+    cargo = flow.new_empty(len(flow), 4, *flow.shape[-2:])
+    torch.mul(flow, weight, out=cargo[:, :2])
+    cargo[:, 2] = 1
+    cargo[:, 3:] = weight
+    return splat_sum_fast(cargo, flow, share)
+
+
+def velocity_of(sums: Tensor, between: Tensor, way: Tensor | int) -> Tensor:
+    """Rows of ``carried`` -> motion from frame 0 to frame 1 at their places, ``(B, 2, h, w)``.
+
+    between: ``(B, 2, h, w)``, what fills holes. way: 1 for what was carried from frame 0, -1 from frame 1.
+    """
+    mean = sums[:, :2] / (sums[:, 3:].clamp_min(_TINY) * way)
+    return torch.where(sums[:, 2:3] > _HOLE, mean, between)
+
+
+def linear_velocity(flow01: Tensor, flow10: Tensor, t: Tensor) -> Tensor:
+    """Super SloMo's combination, as motion from frame 0 to frame 1."""
+    return ((1 - t) * flow01).addcmul_(flow10, t, value=-1)
+
+
+def visibility_mask(seen0: Tensor, seen1: Tensor, t: Tensor) -> Tensor:
+    """Coverages of both frames ``(B, 1, H, W)`` and ``t (B or 1, 1, 1, 1)`` -> mask, see ``flow_to_times``."""
+    visible0, visible1 = (box_mean(seen.clamp(max=1), _AROUND) for seen in (seen0, seen1))
+    prior = torch.logit(1 - t, eps=_TIME_MARGIN)
+    return prior + torch.log((visible0 + _DOUBT) / (visible1 + _DOUBT))
+
+
+@torch.no_grad()
 def flow_to_times(flow01: Tensor, flow10: Tensor, times: Tensor) -> tuple[Flow, Tensor]:
     """Bidirectional flow -> ``Flow`` at ``times``, and how far each of its two flows can be trusted.
 
@@ -78,30 +129,28 @@ def flow_to_times(flow01: Tensor, flow10: Tensor, times: Tensor) -> tuple[Flow, 
             "give flows of one shape, and one pair, one time, or as many times as pairs"
         )
     flow01, flow10 = flow01.float(), flow10.float()
-    t = times.to(flow01).view(-1, 1, 1, 1)
-    left, seen0, trust0 = _carry(flow01, flow_consistency(flow01, flow10), t, count)
-    right, seen1, trust1 = _carry(flow10, flow_consistency(flow10, flow01), 1 - t, count)
-    left = torch.where(seen0 > _HOLE, left, t * t * flow10 - t * (1 - t) * flow01)
-    right = torch.where(seen1 > _HOLE, right, (1 - t) ** 2 * flow01 - t * (1 - t) * flow10)
-
-    visible0, visible1 = (
-        F.avg_pool2d(seen, 5, stride=1, padding=2, count_include_pad=False) for seen in (seen0, seen1)
-    )
-    prior = torch.logit(1 - t, eps=_TIME_MARGIN)
-    mask = prior + torch.log((visible0 + _DOUBT) / (visible1 + _DOUBT))
-    return Flow(torch.cat((left, right), dim=1), mask), torch.cat((trust0, trust1), dim=1)
+    weight0, weight1 = flow_weight(flow01, flow10), flow_weight(flow10, flow01)
+    height, width = flow01.shape[-2:]
+    flow, mask, trust = (flow01.new_empty(count, channels, height, width) for channels in (4, 1, 2))
+    # One picture at a time keeps a CPU's caches and its supply of free memory from overflowing.
+    for some in strips(count, count if flow01.device.type != "cpu" else 1):
+        ahead, back, w0, w1, t = (
+            each if len(each) == 1 else each[some] for each in (flow01, flow10, weight0, weight1, times)
+        )
+        t = t.to(flow01).view(-1, 1, 1, 1)
+        number = some.stop - some.start
+        ahead, back, w0, w1 = (each.expand(number, -1, -1, -1) for each in (ahead, back, w0, w1))
+        left, right = carried(ahead, w0, t), carried(back, w1, 1 - t)
+        mask[some] = visibility_mask(left[:, 2:3], right[:, 2:3], t)
+        for rows in strips(height, strip_rows(height, number * width, flow.device)):
+            between = linear_velocity(ahead[:, :, rows], back[:, :, rows], t)
+            torch.mul(velocity_of(left[:, :, rows], between, 1), -t, out=flow[some, :2, rows])
+            torch.mul(velocity_of(right[:, :, rows], between, -1), 1 - t, out=flow[some, 2:, rows])
+        for i, sums in enumerate((left, right)):
+            torch.clamp(sums[:, 3], max=1, out=trust[some, i])
+    return Flow(flow, mask), trust
 
 
 def intermediate_flow(flow01: Tensor, flow10: Tensor, times: Tensor) -> Flow:
     """``flow_to_times`` without the confidence: ``(B, 2, H, W)`` twice and ``(T,)`` -> Flow."""
     return flow_to_times(flow01, flow10, times)[0]
-
-
-def _carry(flow: Tensor, consistency: Tensor, share: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One frame's flow, moved by ``share`` of itself -> flow back to that frame, coverage 0..1, confidence 0..1."""
-    step = (share * flow).expand(count, -1, -1, -1)
-    weight = consistency.clamp(min=_LEAST_WEIGHT).expand(count, -1, -1, -1)
-    # The mean of 1/weight, times the weight that arrived, is the coverage without weights.
-    carried, landed = splat_average(torch.cat((-step, 1 / weight), dim=1), step, weight)
-    back, inverse = carried[:, :2], carried[:, 2:]
-    return back, (inverse * landed).clamp(max=1), landed.clamp(max=1)

@@ -19,5 +19,10 @@ def limits(picture: Tensor) -> tuple[Tensor, Tensor]:
 
 def limited(made: Tensor, *allowed: tuple[Tensor, Tensor]) -> Tensor:
     """``made`` clamped to the widest of the ``limits`` given, on the device and without waiting for it."""
+    return limit_(made.clone(), *allowed)
+
+
+def limit_(made: Tensor, *allowed: tuple[Tensor, Tensor]) -> Tensor:
+    """The same in place."""
     lows, highs = zip(*allowed, strict=True)
-    return made.clamp(reduce(torch.minimum, lows), reduce(torch.maximum, highs))
+    return made.clamp_(reduce(torch.minimum, lows), reduce(torch.maximum, highs))

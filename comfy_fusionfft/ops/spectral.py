@@ -19,6 +19,9 @@ on, as much.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -38,7 +41,7 @@ def check_band(lo: float, hi: float) -> None:
 
 def magnitude(image: Tensor, margin: int = MARGIN) -> Tensor:
     """Strength of every frequency of ``(B, C, H, W)``: ``(B, C, H', W')`` float32 (a half spectrum)."""
-    return torch.fft.rfft2(_continue(image.float(), margin), norm="ortho").abs()
+    return _each(lambda plane: _strength(_spectrum(plane, margin)), image)
 
 
 def delta(
@@ -57,15 +60,19 @@ def delta(
     lo, hi: cycles per pixel between which the swap fades in; not ``soft``: all of it from ``lo`` on.
     clamp_gain: never weaken a frequency.
     """
-    spectrum, gain = analyse(image, prior, margin=margin)
-    return swap(spectrum, gain, image.shape[-2:], lo, hi, soft=soft, clamp_gain=clamp_gain, margin=margin)
+
+    def change(image: Tensor, prior: Tensor) -> Tensor:
+        spectrum, gain = analyse(image, prior, margin=margin)
+        return swap(spectrum, gain, image.shape[-2:], lo, hi, soft=soft, clamp_gain=clamp_gain, margin=margin)
+
+    return _each(change, image, prior.expand(*image.shape[:2], -1, -1))
 
 
 def analyse(image: Tensor, prior: Tensor, *, margin: int = MARGIN) -> tuple[Tensor, Tensor]:
     """The part of ``delta`` that no setting changes: half spectrum of the image, complex64, and |P|/|X| - 1."""
-    spectrum = torch.fft.rfft2(_continue(image.float(), margin), norm="ortho")
-    strength = spectrum.abs()
-    return spectrum, (prior - strength) / strength.clamp_min(TINY)
+    spectrum = _spectrum(image, margin)
+    strength = _strength(spectrum)
+    return spectrum, (prior - strength).div_(strength.clamp_min_(TINY))
 
 
 def swap(
@@ -88,10 +95,15 @@ def swap(
     return torch.fft.irfft2(spectrum, s=whole, norm="ortho")[..., :height, :width]
 
 
+@lru_cache(maxsize=4)  # all frames of a clip use the same one
+@torch.inference_mode(False)
 def radial_ramp(
     size: tuple[int, int], lo: float, hi: float, *, soft: bool = True, device: torch.device | str | None = None
 ) -> Tensor:
-    """``(H, W // 2 + 1)`` weights for the half spectrum of ``size``: 0 up to ``lo``, a cosine, 1 from ``hi`` on."""
+    """``(H, W // 2 + 1)`` weights for the half spectrum of ``size``: 0 up to ``lo``, a cosine, 1 from ``hi`` on.
+
+    They are kept and handed out again: not to be changed.
+    """
     fy = torch.fft.fftfreq(size[0], device=device)[:, None]
     radius = torch.hypot(fy, torch.fft.rfftfreq(size[1], device=device))
     if not soft or hi <= lo:
@@ -106,16 +118,40 @@ def _extra(size: int, margin: int) -> int:
     return margin + -(size + margin) % 16 if margin > 0 and size > 64 else max(margin, 0)
 
 
+def _each(make: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """``make`` of ``(B, C, H, W)``; on a CPU plane by plane, so that a spectrum stays small."""
+    if images[0].device.type != "cpu":
+        return make(*images)
+    planes = zip(*(image.flatten(0, 1).unbind(0) for image in images), strict=True)
+    return torch.stack([make(*plane) for plane in planes]).unflatten(0, images[0].shape[:2])
+
+
+def _spectrum(image: Tensor, margin: int) -> Tensor:
+    return torch.fft.rfft2(_continue(image.float(), margin), norm="ortho")
+
+
+def _strength(spectrum: Tensor) -> Tensor:
+    """Absolute value. torch's own guards against overflow, which takes a CPU three times as long."""
+    parts = torch.view_as_real(spectrum)
+    return parts[..., 0].square().addcmul_(parts[..., 1], parts[..., 1]).sqrt_()
+
+
 def _continue(image: Tensor, margin: int) -> Tensor:
     """Picture continued at the bottom and at the right so that it wraps around without a step."""
-    return _continue_rows(_continue_rows(image, margin).mT, margin).mT
-
-
-def _continue_rows(image: Tensor, margin: int) -> Tensor:
-    extra = _extra(image.shape[-2], margin)
-    if not extra:
+    height, width = image.shape[-2:]
+    below, right = _extra(height, margin), _extra(width, margin)
+    if not below and not right:
         return image
-    share = (torch.arange(extra, device=image.device) + 1.0)[:, None] / (extra + 1)
-    below = image[..., -extra:, :].flip(-2)  # the mirror image of the last rows …
-    above = image[..., :extra, :].flip(-2)  # … turns into that of the first ones
-    return torch.cat((image, torch.lerp(below, above, share)), dim=-2)
+    whole = image.new_empty(*image.shape[:-2], height + below, width + right)
+    whole[..., :height, :width] = image
+    whole[..., height:, :width] = _turn(image, below, -2)
+    whole[..., width:] = _turn(whole[..., :width], right, -1)
+    return whole
+
+
+def _turn(image: Tensor, extra: int, dim: int) -> Tensor:
+    """What lies between an end of a picture and its beginning, ``extra`` pixels."""
+    share = (torch.arange(extra, device=image.device) + 1.0) / (extra + 1)
+    after = image.narrow(dim, image.shape[dim] - extra, extra).flip(dim)  # the mirror image of the last rows …
+    before = image.narrow(dim, 0, extra).flip(dim)  # … turns into that of the first ones
+    return torch.lerp(after, before, share if dim == -1 else share[:, None])

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..contract import Flow
+from .grid import pixel_places, sampling_grid
 from .strips import in_bands, strip_rows, strips
 
 
@@ -62,27 +63,3 @@ def blend(left: Tensor, right: Tensor, motion: Flow) -> Tensor:
         views = [look_up_bands(left, part[:, :2], x, y[rows]), look_up_bands(right, part[:, 2:], x, y[rows])]
         in_bands(made[:, :, rows]).copy_(torch.lerp(views[1], views[0], in_bands(mask[:, :, rows]).float().sigmoid()))
     return made
-
-
-def pixel_places(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the pixels of ``flow (…, H, W)`` lie: x ``(W,)`` and y ``(H,)``."""
-    height, width = flow.shape[-2:]
-    return (
-        torch.arange(width, device=flow.device, dtype=torch.float32),
-        torch.arange(height, device=flow.device, dtype=torch.float32),
-    )
-
-
-def sampling_grid(flow: Tensor, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where flow ``(B, 2, h, w)``, float32 pixels, leads from the places x ``(w,)`` and y ``(h,)`` or ``(B, h)``:
-    ``(B, h, w, 2)`` for ``grid_sample`` with aligned corners in a picture of ``size (H, W)``."""
-    # A single row or column has no extent; any finite step will do, for its only coordinate is clamped.
-    steps = [2 / max(side - 1, 1) for side in size[::-1]]
-    starts = (x * steps[0] - 1, (y * steps[1] - 1)[..., None])
-    if torch.is_grad_enabled() and flow.requires_grad:
-        parts = [start + flow[:, i] * steps[i] for i, start in enumerate(starts)]
-        return torch.stack(parts, dim=-1)
-    grid = flow.new_empty(flow.shape)  # written plane by plane, which is faster, and read as fast
-    for i, start in enumerate(starts):
-        torch.add(start, flow[:, i], alpha=steps[i], out=grid[:, i])
-    return grid.permute(0, 2, 3, 1)

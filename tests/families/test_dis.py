@@ -1,3 +1,5 @@
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -56,11 +58,25 @@ def test_blend_beats_averaging(pair):
 def test_features_are_what_is_searched_and_results_repeat(pair):
     source = DISFlow()
     features = [source.features(p) for p in pair]
-    assert features[0].dtype == np.uint8 and features[0].shape == (96, 128)
+    assert features[0].pixels.dtype == np.uint8 and features[0].pixels.shape == (96, 128)
     first = source.flow(*pair, *features, torch.tensor([0.5]))
     source.flow(*[p[..., :50, :60] for p in pair], None, None, torch.tensor([0.5]))  # another size in between
     again = DISFlow().flow(*pair, None, None, torch.tensor([0.5]))
     assert torch.equal(first.flow, again.flow) and torch.equal(first.mask, again.mask)
+
+
+def test_a_pair_is_searched_once_and_threads_change_nothing(pair, request):
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(1)
+    alone = DISFlow().flow(*pair, None, None, torch.tensor([0.3, 0.6]))
+    torch.set_num_threads(3)
+    source = DISFlow()
+    features = [source.features(p) for p in pair]
+    source.flow(*pair, *features, torch.tensor([0.3]))
+    source.searches = ()  # the second instant needs none
+    later = source.flow(*pair, *features, torch.tensor([0.6]))
+    torch.testing.assert_close(later.flow[0], alone.flow[1])
+    torch.testing.assert_close(later.mask[0], alone.mask[1])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (7, 5), (15, 40), (16, 16), (47, 49), (300, 3)])

@@ -1,9 +1,12 @@
 """Flow chosen among several searches: what they find, what is carried to an instant, who is followed, the source."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from train.scenes import pan, texture
 
 from comfy_fusionfft import api, checkpoints
@@ -13,9 +16,12 @@ from comfy_fusionfft.families.multiflow import FAMILY, MultiFlowConfig, candidat
 from comfy_fusionfft.families.multiflow.candidates import COUNT, SEARCHES, SHRINK
 from comfy_fusionfft.families.multiflow.config import canonical, detect
 from comfy_fusionfft.families.multiflow.flow import MultiFlow
-from comfy_fusionfft.families.multiflow.net import MultiFlowNet, attempt
+from comfy_fusionfft.families.multiflow.net import MultiFlowNet, attempt, compare, enlarged, look
 from comfy_fusionfft.host import PlainHost
-from comfy_fusionfft.ops.warp import blend
+from comfy_fusionfft.ops import strips as ops_strips
+from comfy_fusionfft.ops.intermediate import flow_to_times
+from comfy_fusionfft.ops.scratch import Scratch
+from comfy_fusionfft.ops.warp import backward_warp, blend
 from comfy_fusionfft.quality import psnr
 
 SMALL = MultiFlowConfig(widths=(8, 12, 16), fine=8)
@@ -59,8 +65,8 @@ def found():
 
 def test_what_is_prepared_has_four_sizes():
     (made,) = greys(texture(64, 96))
-    margin = 2 * candidates.MARGIN
-    assert [each.shape for each in made] == [(64, 96), (64 + margin, 96 + margin), (32, 48), (16, 24)]
+    margin = candidates.MARGIN
+    assert [each.shape for each in made] == [(32, 48), (32 + margin, 48 + margin), (32, 48), (16, 24)]
     assert all(each.dtype == np.uint8 for each in made)
 
 
@@ -132,12 +138,83 @@ def test_instants_of_a_batch_do_not_mix(found):
         assert all(torch.allclose(a[i], b[0], atol=1e-5) for a, b in zip(both, alone, strict=True))
 
 
+def test_guesses_are_each_search_carried_to_the_instant(found):
+    """Against the formulation in plain words: flow to both frames by ``flow_to_times``, made a velocity."""
+    t = torch.tensor([0.3])
+    velocity, trust, mask = candidates.at_times(found, t)
+    for kind, pair in enumerate(found[0]):
+        (flow, plain_mask), sure = flow_to_times(pair[:1], pair[1:], t)
+        want = torch.stack((flow[:, :2] / -0.3, flow[:, 2:] / 0.7), 1)
+        assert torch.allclose(velocity[:, 2 * kind : 2 * kind + 2], want, atol=1e-4)
+        assert torch.allclose(trust[:, 2 * kind : 2 * kind + 2], sure, atol=1e-5)
+        if kind == 0:
+            assert torch.allclose(mask, plain_mask, atol=1e-5)
+
+
+def test_memory_and_weights_known_before_change_nothing(found):
+    scratch = Scratch()
+    for time in (0.3, 0.6):
+        plain = candidates.at_times(found, torch.tensor([time]))
+        again = candidates.at_times(found, torch.tensor([time]), candidates.weights(found), scratch.empty)
+        assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
 # --------------------------------------------------------------------------------------------- the network
 
 
 def tried(found, time=HALF):
     left, right = (picture(each) for each in sliding()[:2])
     return attempt(left, right, *candidates.at_times(found, time), time)
+
+
+def plain_planes(left, right, velocity, trust, mask, time):
+    """What the network looks at, a plane at a time."""
+    looks = [look(left), look(right)]
+    views = [
+        [backward_warp(each, share * guess) for guess in velocity.unbind(1)]
+        for each, share in zip(looks, (-time, 1 - time), strict=True)
+    ]
+    differences = torch.stack([(a - b).abs() for a, b in zip(*views, strict=True)], 2)  # (1, 2, COUNT, h, w)
+    differences[:, 0] *= 8
+    known = (
+        differences.flatten(1, 2),
+        ((velocity - velocity[:, :1]) / 4).tanh().flatten(1, 2),
+        trust,
+        views[0][0][:, :1],
+        views[1][0][:, :1],
+        time.view(1, 1, 1, 1).expand_as(mask),
+        mask / 4,
+        (velocity[:, 0] / 16).tanh(),
+    )
+    return torch.cat(known, 1), differences.mean(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_compared_in_strips_is_what_it_is_plane_by_plane(found, dtype, monkeypatch):
+    monkeypatch.setattr(ops_strips, "STRIP_PIXELS", 9000)
+    left, right = (picture(each) for each in sliding(120, 152)[:2])
+    guesses = candidates.at_times(found[..., :60, :76].contiguous(), HALF)
+    trial = compare(look(left), look(right), *guesses, HALF, dtype)
+    planes, gaps = plain_planes(left, right, *guesses, HALF)
+    assert trial.planes.shape == (1, planes.shape[1], 64, 80) and trial.planes.dtype == dtype
+    want = F.pad(planes, (0, 4, 0, 4), mode="replicate")
+    assert torch.allclose(trial.planes.float(), want, atol=1e-5 if dtype == torch.float32 else 0.04)
+    assert torch.allclose(trial.gaps, gaps, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(128, 160), (120, 152)])
+def test_strips_of_a_choice_are_those_of_the_whole(found, size, monkeypatch):
+    left, right = (picture(each) for each in sliding(*size)[:2])
+    guesses = candidates.at_times(found[..., : size[0] // 2, : size[1] // 2].contiguous(), HALF)
+    net = awake()
+    with torch.no_grad():
+        choice = net.choice(attempt(left, right, *guesses, HALF), HALF)
+        monkeypatch.setattr(ops_strips, "STRIP_PIXELS", 20 * size[1])
+        flow, mask = net(left, right, *guesses, HALF)
+    want = enlarged(choice.flow, choice.mask)
+    assert torch.allclose(flow, want.flow, atol=1e-4) and torch.allclose(mask, want.mask, atol=1e-4)
+    wrong = enlarged(choice.flow, choice.mask).flow.roll(1, -2)
+    assert not torch.allclose(flow, wrong, atol=1e-2)
 
 
 def misled(found, kind):
@@ -273,6 +350,31 @@ def test_many_instants_are_those_asked_for_one_by_one():
     for i, time in enumerate(times.split(1)):
         alone = asked(source, left, right, time)
         assert torch.equal(alone.flow[0], together.flow[i]) and torch.equal(alone.mask[0], together.mask[i])
+
+
+def test_a_pair_is_searched_once_whatever_is_asked_of_it(monkeypatch):
+    searched = []
+    search = candidates.search
+    monkeypatch.setattr(candidates, "search", lambda *greys: searched.append(1) or search(*greys))
+    source = MultiFlow(awake())
+    left, right = (picture(each) for each in sliding()[:2])
+    with torch.inference_mode():
+        features = [source.features(each) for each in (left, right)]
+        first = source.flow(left, right, *features, HALF)
+    kept = first.flow.clone()
+    third = source.flow(left, right, *features, torch.tensor([0.3]))
+    assert len(searched) == 1 and not torch.equal(third.flow, first.flow)
+    assert torch.equal(source.flow(left, right, *features, HALF).flow, kept) and torch.equal(first.flow, kept)
+    source.flow(right, left, *reversed(features), HALF)
+    assert len(searched) == 2
+
+
+def test_searches_find_the_same_with_many_threads(found, request):
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        again = candidates.search(*greys(*sliding()[:2]))
+        assert np.array_equal(again, found[0].permute(0, 1, 3, 4, 2).numpy())
 
 
 @pytest.mark.parametrize("scale", [0.25, 0.5, 2.0])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from comfy_fusionfft.ops.bicubic import bicubic_warp
+from comfy_fusionfft.ops.bicubic import bicubic_look_up, bicubic_warp
 from comfy_fusionfft.ops.warp import backward_warp
 
 
@@ -38,3 +38,10 @@ def test_tiny_pictures_one_picture_for_many_flows_and_half_precision(size: tuple
     made = bicubic_warp(image, constant(0.25, -4, *size, batch=2))
     assert made.shape == (2, 3, *size) and made.dtype == torch.float16
     assert torch.isfinite(made).all()
+
+
+def test_some_rows_alone_are_those_of_the_whole() -> None:
+    image, flow = torch.rand(1, 3, 20, 30), 4 * torch.randn(2, 2, 20, 30)
+    x, y = torch.arange(30.0), torch.arange(20.0)
+    part = bicubic_look_up(image, flow[:, :, 5:9], x, y[5:9])
+    torch.testing.assert_close(part, bicubic_warp(image, flow)[:, :, 5:9], atol=1e-5, rtol=0)

@@ -51,6 +51,31 @@ def test_it_repeats_whatever_was_searched_before_and_with_any_number_of_threads(
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("size", [(48, 48), (48, 96), (96, 128), (216, 332), (256, 520)])
+def test_halved_pictures_give_the_halved_motion(size):
+    pair = sliding(*size, 5, 3)
+    whole = DenseInverseSearch()(*pair)
+    half = (size[1] // 2, size[0] // 2)
+    want = cv2.resize(whole, half, interpolation=cv2.INTER_AREA) / 2
+    made = DenseInverseSearch(halved=True)(*(cv2.resize(each, half, interpolation=cv2.INTER_AREA) for each in pair))
+    assert made.shape == want.shape and np.abs(made - want).max() < 1e-4
+
+
+def test_wider_strides_and_fewer_rounds_are_another_search():
+    pair = sliding(96, 128, 6, -4)
+    usual = DenseInverseSearch()(*pair)
+    assert np.array_equal(DenseInverseSearch(stride=3, rounds=5)(*pair), usual)
+    for other in (DenseInverseSearch(stride=5), DenseInverseSearch(rounds=1)):
+        found = other(*pair)
+        assert not np.array_equal(found, usual)
+        assert np.abs(found[16:-16, 16:-16] - (6, -4)).mean() < 0.1
+
+
+def test_presets_that_do_not_end_at_half_refuse_halved_pictures():
+    with pytest.raises(InputError, match="DIS preset 'fast' does not end at half the size: use medium"):
+        DenseInverseSearch("fast", halved=True)
+
+
 def test_an_unknown_preset_is_explained():
     with pytest.raises(InputError, match="DIS preset 'best' is not known: use ultrafast, fast, medium"):
         DenseInverseSearch("best")

@@ -75,6 +75,26 @@ def test_any_size_and_channels_as_batch(size: tuple[int, int]) -> None:
     torch.testing.assert_close(change[1:, 2:3], single)
 
 
+def test_one_prior_serves_several_pictures_and_the_ramp_is_made_once() -> None:
+    base, prior = picture(50, 70, 3), spectral.magnitude(picture(50, 70))
+    change = spectral.delta(base, prior)
+    torch.testing.assert_close(change[2:], spectral.delta(base[2:], prior))
+    assert spectral.radial_ramp((66, 96), 0.25, 0.4) is spectral.radial_ramp((66, 96), 0.25, 0.4)
+
+
+@pytest.mark.parametrize("size", [(90, 130), (37, 300), (20, 20)])
+def test_strength_is_that_of_the_picture_continued_by_its_mirror_image(size: tuple[int, int]) -> None:
+    image = picture(*size)
+
+    def continued(rows: torch.Tensor) -> torch.Tensor:
+        extra = spectral._extra(rows.shape[-2], spectral.MARGIN)
+        share = (torch.arange(extra) + 1.0)[:, None] / (extra + 1)
+        return torch.cat((rows, rows[..., -extra:, :].flip(-2).lerp(rows[..., :extra, :].flip(-2), share)), dim=-2)
+
+    plainly = torch.fft.rfft2(continued(continued(image).mT).mT, norm="ortho").abs()
+    torch.testing.assert_close(spectral.magnitude(image), plainly, atol=1e-5, rtol=1e-4)
+
+
 def test_black_pictures_and_half_precision_stay_finite_float32() -> None:
     change = spectral.delta(torch.zeros(1, 3, 32, 32), spectral.magnitude(torch.zeros(1, 3, 32, 32)))
     assert change.abs().max() == 0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from comfy_fusionfft.ops.splat import splat_average, splat_blend, splat_sum
+from comfy_fusionfft.ops.splat import splat_average, splat_blend, splat_sum, splat_sum_fast
 
 
 def constant_flow(x: float, y: float, height: int, width: int, batch: int = 1) -> torch.Tensor:
@@ -52,6 +52,36 @@ def test_a_collision_is_averaged_by_weight():
 @pytest.mark.parametrize("far", [1e9, -1e9, float("inf")])
 def test_what_leaves_the_picture_is_lost_however_far(far):
     assert splat_sum(torch.ones(1, 1, 4, 4), constant_flow(far, far, 4, 4)).sum() == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (2, 3), (37, 50), (120, 214)])
+def test_the_fast_sum_is_the_sum(size):
+    values, flow = torch.randn(2, 3, *size), 3 * torch.randn(2, 2, *size)
+    torch.testing.assert_close(splat_sum_fast(values, flow), splat_sum(values, flow), atol=3e-4, rtol=1e-4)
+    share = torch.tensor([0.3, 0.8]).view(2, 1, 1, 1)
+    made, want = splat_sum_fast(values, flow, share), splat_sum(values, share * flow)
+    torch.testing.assert_close(made, want, atol=3e-4, rtol=1e-4)
+    assert made.is_contiguous() or 1 in size
+
+
+@pytest.mark.parametrize("far", [1e9, -1e9, float("inf")])
+@pytest.mark.parametrize("size", [(4, 4), (1, 5)])
+def test_the_fast_sum_loses_what_leaves_the_picture(far, size):
+    assert splat_sum_fast(torch.ones(1, 1, *size), constant_flow(far, far, *size)).sum() == 0
+
+
+@pytest.mark.parametrize("size", [(5, 6), (1, 7)])
+def test_the_fast_sum_has_the_sum_s_gradients(size):
+    values = torch.randn(2, 2, *size)
+    flow = 0.3 + 0.4 * torch.rand(2, 2, *size)  # away from the kinks at whole pixels
+    probe, share = torch.randn(2, 2, *size), torch.tensor([0.7, 0.9]).view(2, 1, 1, 1)
+    gradients = []
+    for sums in (lambda v, f: splat_sum_fast(v, f, share), lambda v, f: splat_sum(v, share * f)):
+        leaves = [each.clone().requires_grad_() for each in (values, flow)]
+        (sums(*leaves) * probe).sum().backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    for fast, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
 
 
 def test_a_single_pixel_and_half_precision():

@@ -21,6 +21,8 @@ four times the time.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import cv2
@@ -30,8 +32,19 @@ from torch import Tensor
 
 from ...contract import Flow, Position
 from ...errors import InputError
-from ...ops.dis import DenseInverseSearch, Preset, grey_bytes
+from ...ops.dis import DenseInverseSearch, Preset, grey_bytes, run_all
 from ...ops.intermediate import intermediate_flow
+from ...ops.scratch import PairMemo
+
+PAIRS = 3
+"""Pairs of frames whose motion is kept: other instants between them may be asked for in another call."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grey:
+    """What is searched: ``(H·scale, W·scale)`` uint8."""
+
+    pixels: np.ndarray
 
 
 class DISFlow:
@@ -51,34 +64,38 @@ class DISFlow:
         if scale <= 0:
             raise InputError(f"a DIS scale of {scale} was given: use 1, or 0.5 for large pictures")
         self.scale = scale
-        self.search = DenseInverseSearch(preset)
+        self.searches = DenseInverseSearch(preset), DenseInverseSearch(preset)
+        self._found = PairMemo(PAIRS)
 
-    def features(self, image: Tensor, position: Position | None = None) -> np.ndarray:
-        """``(1, 3, H, W)`` in 0..1 -> grey ``(H·scale, W·scale)`` uint8, what the search works on."""
+    def features(self, image: Tensor, position: Position | None = None) -> Grey:
+        """``(1, 3, H, W)`` in 0..1 -> its brightness, at the scale of the search."""
         grey = grey_bytes(image)
         if self.scale == 1:
-            return grey
+            return Grey(grey)
         size = tuple(max(1, round(side * self.scale)) for side in grey.shape[::-1])
-        return cv2.resize(grey, size, interpolation=cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR)
+        return Grey(cv2.resize(grey, size, interpolation=cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR))
 
     @torch.no_grad()
     def flow(
-        self,
-        left: Tensor,
-        right: Tensor,
-        left_features: np.ndarray | None,
-        right_features: np.ndarray | None,
-        times: Tensor,
+        self, left: Tensor, right: Tensor, left_features: Grey | None, right_features: Grey | None, times: Tensor
     ) -> Flow:
         """``(1, 3, H, W)`` twice and times ``(T,)`` in (0, 1) -> Flow of T instants, on the images' device."""
-        grey_left = self.features(left) if left_features is None else left_features
-        grey_right = self.features(right) if right_features is None else right_features
-        size = left.shape[-2:]
-        forward, backward = (
-            torch.from_numpy(self._resized(self.search(*pair), size)).permute(2, 0, 1)[None].to(left.device)
-            for pair in ((grey_left, grey_right), (grey_right, grey_left))
-        )
-        return intermediate_flow(forward, backward, times.to(left.device))
+        pair = left_features or self.features(left), right_features or self.features(right)
+        ahead, back = self._found(*pair, lambda: [flow.to(left.device) for flow in self._both(*pair, left.shape[-2:])])
+        return intermediate_flow(ahead, back, times.to(left.device))
+
+    def _both(self, left: Grey, right: Grey, size: torch.Size) -> list[Tensor]:
+        """``(1, 2, H, W)`` of pictures of this size, left to right and back."""
+        flows = [torch.empty(1, 2, *size) for _ in self.searches]
+        pairs = (left.pixels, right.pixels), (right.pixels, left.pixels)
+
+        def find(way: int) -> None:
+            flow = self._resized(self.searches[way](*pairs[way]), size)
+            for axis in (0, 1):
+                cv2.extractChannel(flow, axis, flows[way][0, axis].numpy())
+
+        run_all([partial(find, way) for way in (0, 1)])
+        return flows
 
     @staticmethod
     def _resized(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...contract import Flow
+from ...ops.dis import brightness
 from ...ops.warp import backward_warp
 from . import candidates
 from .config import MultiFlowConfig, describe
-from .net import MultiFlowNet, Trial, attempt, enlarged, first_search
+from .net import MultiFlowNet, attempt, enlarged, first_search
 
 if TYPE_CHECKING:
     from ...train.guess_data import Batch, CandidateSampler
@@ -93,6 +94,7 @@ class MultiFlowRecipe(nn.Module):
         with torch.no_grad():
             guesses = candidates.at_times(batch.found, batch.time)
             trial = attempt(batch.left, batch.right, *guesses, batch.time)
+            seen = seen_along(batch.left, batch.right, trial.velocity, batch.time)
         choice = self.net.choice(trial, batch.time)
         with torch.autocast(batch.left.device.type, enabled=False):
             made, views, share = blended(batch.left, batch.right, enlarged(choice.flow, choice.mask))
@@ -104,7 +106,7 @@ class MultiFlowRecipe(nn.Module):
             decibels = [-10 * (each + SMALL).log10().mean() for each in squares]
             taken = torch.cat((share, 1 - share), 1).detach()
             alone = sum((_distances(view, batch, taken[:, i : i + 1]) / usual).mean() for i, view in enumerate(views))
-            guess = (self._expected(choice.weights, trial, batch, taken) / usual).mean()
+            guess = (self._expected(choice.weights, seen, batch, taken) / usual).mean()
             loss = stage.picture * picture - stage.decibels * decibels[0]
             loss = loss + stage.views * alone / 2 + stage.guess * guess
         with torch.no_grad():
@@ -119,14 +121,23 @@ class MultiFlowRecipe(nn.Module):
         return loss, terms
 
     @staticmethod
-    def _expected(weights: Tensor, trial: Trial, batch: Batch, taken: Tensor) -> Tensor:
+    def _expected(weights: Tensor, views: Tensor, batch: Batch, taken: Tensor) -> Tensor:
         """Mean distance of guesses drawn by ``weights``, of each view where it is taken: ``(B,)``."""
-        colours = batch.truth.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
-        grey = F.avg_pool2d((batch.truth * colours).sum(1, keepdim=True), candidates.SHRINK)
-        gaps = (trial.views - grey[:, None]).abs()  # (B, 2, COUNT, h, w)
+        grey = F.avg_pool2d(brightness(batch.truth), candidates.SHRINK)
+        gaps = (views - grey[:, None]).abs()  # (B, 2, COUNT, h, w)
         gaps = F.avg_pool2d(gaps.flatten(1, 2), 3, 1, 1).view_as(gaps)
         where = F.avg_pool2d(taken * batch.weight, candidates.SHRINK)
         return ((weights * gaps).sum(2) * where).sum((1, 2, 3)) / where.sum((1, 2, 3))
+
+
+def seen_along(left: Tensor, right: Tensor, velocity: Tensor, time: Tensor) -> Tensor:
+    """The brightness that each guess brings from the left and the right picture, ``(B, 2, COUNT, h, w)``."""
+    t = time.view(-1, 1, 1, 1, 1)
+    views = []
+    for picture, share in ((left, -t), (right, 1 - t)):
+        grey = F.avg_pool2d(brightness(picture), candidates.SHRINK).repeat_interleave(velocity.shape[1], 0)
+        views.append(backward_warp(grey, (share * velocity).flatten(0, 1)).view(velocity[:, :, 0].shape))
+    return torch.stack(views, 1)
 
 
 def blended(left: Tensor, right: Tensor, motion: Flow) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
