@@ -14,7 +14,7 @@ from .contract import Frame, Host
 from .engine.picture import to_picture, to_pixels
 from .errors import InputError
 from .ops import spectral
-from .ops.limits import limited, limits
+from .ops.limits import limit_, limits
 
 PriorKind = Literal["neighbours", "nearest", "paired"]
 """Which frames of the prior lend to a picture: the two around its time, mixed by time; the nearer one of
@@ -74,9 +74,12 @@ def swap_clip(
                 picture = to_picture(frame.pixels, host.device)
                 strength = torch.lerp(lending.strength(left), lending.strength(right), share)
                 change = spectral.delta(picture[:, :3], strength, lo, hi, soft=soft, clamp_gain=clamp_gain)
+                allowed = limits(picture), lending.limits(left), lending.limits(right)
                 if picture.shape[1] == 4:
-                    change = torch.cat((change * picture[:, 3:], torch.zeros_like(picture[:, 3:])), dim=1)
-                made = limited(picture + alpha * change, limits(picture), lending.limits(left), lending.limits(right))
+                    change *= picture[:, 3:]
+                made = picture.clone()  # grey pixels are a picture of three channels that share their memory
+                made[:, :3].add_(change, alpha=alpha)
+                made = limit_(made, *allowed)
                 frame = Frame(to_pixels(made[0], frame.pixels), frame.seconds, original=False)
         host.progress(number + 1, total, frame.pixels)
         yield frame

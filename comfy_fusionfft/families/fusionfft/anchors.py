@@ -12,12 +12,15 @@ displacement is then that of the last frame before it and must not be used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...ops.warp import backward_warp
+from ...ops.grid import pixel_places
+from ...ops.strips import strip_rows, strips
+from ...ops.warp import look_up
 
 INVERSION_STEPS = 3
 """Fixed-point steps from an instant's grid to a frame's: further ones change motion by 0.01 px on real clips."""
@@ -44,37 +47,45 @@ class Anchors(NamedTuple):
     valid: Tensor
 
 
+Hops = Tensor | Sequence[Tensor]
+
+
 def link(flow: Tensor, steps: int = INVERSION_STEPS) -> Link:
     """Motion ``(B, 4, H, W)`` from an instant to its two frames -> motion between these frames.
 
     The point p of the left frame passes the instant's pixel q with q + flow_left(q) = p, found by
     iterating q = p - flow_left(q); from there the other half of the flow leads on to the right frame.
     """
-    to_left, to_right = flow.float().split(2, dim=1)
-    near, far = torch.cat((to_left, to_right)), torch.cat((to_right, to_left))
-    step = -near
-    for _ in range(steps - 1):
-        step = -backward_warp(near, step)
-    ahead, back = (step + backward_warp(far, step)).chunk(2)
-    return Link(ahead, back)
+    sides = flow.float().unflatten(1, (2, 2)).unbind(1)
+    x, y = pixel_places(flow)
+    made: tuple[list[Tensor], list[Tensor]] = [], []
+    for rows in strips(len(y), strip_rows(len(y), len(flow) * len(x), flow.device)):
+        for near, far, found in zip(sides, sides[::-1], made, strict=True):
+            step = -near[:, :, rows]
+            for _ in range(steps - 1):
+                step = -look_up(near, step, x, y[rows])
+            found.append(step + look_up(far, step, x, y[rows]))
+    return Link(*(torch.cat(found, dim=2) for found in made))
 
 
-def chain(flow: Tensor, back: Tensor, ahead: Tensor, valid: Tensor) -> Anchors:
+def chain(flow: Tensor, back: Hops, ahead: Hops, valid: Tensor) -> Anchors:
     """Follow the points of an instant from the nearest pair outwards.
 
     flow: ``(B, 4, H, W)`` from t to frames i and i+1.
-    back: ``(B or 1, N-1, 2, H, W)``, ``Link.back`` of the intervals that end at frames i, i-1, …
+    back: ``(B or 1, N-1, 2, H, W)``, or N-1 tensors, ``Link.back`` of the intervals that end at frames i, i-1, …
     ahead: ``Link.ahead`` of the intervals that start at frames i+1, i+2, … Absent ones are anything finite.
     valid: ``(B, N, 2)`` bool.
     """
     batch, anchors = valid.shape[:2]
-    place = torch.cat(flow.float().split(2, dim=1))  # (2B, 2, H, W): left ways, then right ways
-    hops = torch.cat([side.expand(batch, -1, -1, -1, -1) for side in (back, ahead)])  # (2B, N-1, 2, H, W)
-    exists = valid.permute(2, 0, 1).reshape(2 * batch, anchors)
-    places = [place]
-    for k in range(anchors - 1):  # each hop starts where the last one ended
-        hop = backward_warp(hops[:, k], place)
-        place = place + torch.where(exists[:, k + 1, None, None, None], hop, 0)
-        places.append(place)
-    motion = torch.stack(places, dim=1).unflatten(0, (2, batch)).transpose(0, 1).transpose(1, 2)
-    return Anchors(motion, valid)  # (B, N, 2, 2, H, W)
+    x, y = pixel_places(flow)
+    hops = [[hop.float() for hop in (side.unbind(1) if isinstance(side, Tensor) else side)] for side in (back, ahead)]
+    motion = flow.new_empty(batch, anchors, 2, 2, *flow.shape[-2:], dtype=torch.float32)
+    motion[:, 0] = flow.unflatten(1, (2, 2))
+    for rows in strips(len(y), strip_rows(len(y), batch * len(x), flow.device)):
+        for side in (0, 1):
+            place = motion[:, 0, side, :, rows]
+            for k in range(1, anchors):  # each hop starts where the last one ended
+                hop = look_up(hops[side][k - 1], place, x, y[rows])
+                place = place + torch.where(valid[:, k, side, None, None, None], hop, 0)
+                motion[:, k, side, :, rows] = place
+    return Anchors(motion, valid)

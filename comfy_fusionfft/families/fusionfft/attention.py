@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.strips import strip_rows, strips
 from .blocks import conv
 
 REACH = 1.5
@@ -42,6 +43,8 @@ class PyramidCrossAttention(nn.Module):
 
     def forward(self, features: Tensor, prior: Tensor) -> Tensor:
         """prior: ``(B, N)`` logits over anchors, -inf where an anchor is invalid."""
+        if features.device.type == "cpu" and len(features) == 1 and not torch.is_grad_enabled():
+            return self._by_rows(features[0], prior[0])
         batch, anchors, _, height, breadth = features.shape
         heads, points = self.heads, self.points
         near, every = features[:, 0], features.flatten(0, 1)
@@ -59,6 +62,61 @@ class PyramidCrossAttention(nn.Module):
         mixed = (value * weight.unsqueeze(3)).sum((2, 4))  # (B, heads, VALUE, H, W)
         mixed = mixed.reshape(batch, heads * VALUE, height, breadth).to(near.dtype)
         return near + self.out(mixed)
+
+    def _by_rows(self, features: Tensor, prior: Tensor) -> Tensor:
+        """The same for one picture on a CPU, which sums up rows of a table faster than it samples planes.
+
+        The table has a row for each anchor, cell and head. A key is the sum of the four rows around its place; what is
+        mixed is the sum of the rows around all places, so that no value is ever sampled alone.
+        """
+        anchors, _, height, width = features.shape
+        heads, points = self.heads, self.points
+        near = features[:1]
+        query = self.query(near).float().permute(0, 2, 3, 1).reshape(height, width * heads, KEY, 1)
+        parts = (p.unflatten(0, (heads, -1)).split((KEY, VALUE), dim=1) for p in self.key_value.parameters())
+        keys, values = (
+            F.conv2d(features, weight.flatten(0, 1), bias.flatten())
+            .float()
+            .permute(0, 2, 3, 1)
+            .reshape(-1, weight.shape[1])
+            for weight, bias in zip(*parts, strict=True)
+        )
+        cells = features.permute(0, 2, 3, 1)
+        offset = self.offsets((cells + cells[:1]).permute(0, 3, 1, 2))
+        offset = offset.permute(0, 2, 3, 1).unflatten(3, (heads, points, 2))
+        number = heads * torch.arange(anchors, dtype=torch.int32)[:, None] * (height * width)
+        number = number + torch.arange(heads, dtype=torch.int32)[:, None, None]  # of the first row: (heads, N, 1)
+        corners = heads * torch.tensor((0, min(width - 1, 1), 0, min(width - 1, 1)), dtype=torch.int32)
+        corners[2:] += heads * width * min(height - 1, 1)
+        prior = prior[:, None].expand(-1, points).flatten()
+        mixed = []
+        for rows in strips(height, strip_rows(height, width * heads * anchors * points, features.device)):
+            there = offset[:, rows].permute(5, 1, 2, 3, 0, 4).float().contiguous()  # (2, rows, W, heads, N, points)
+            there = there.tanh_().mul_(REACH)
+            first_x, share_x = _cell(there[0] + torch.arange(width)[:, None, None, None], width)
+            first_y, share_y = _cell(there[1] + torch.arange(height)[rows, None, None, None, None], height)
+            which = (first_y * width + first_x) * heads + number
+            which = which[..., None] + corners  # (rows, W, heads, N, points, 4)
+            share = torch.stack(
+                ((1 - share_y) * (1 - share_x), (1 - share_y) * share_x, share_y * (1 - share_x), share_y * share_x), -1
+            )
+            key = F.embedding_bag(which.view(-1, 4), keys, mode="sum", per_sample_weights=share.view(-1, 4))
+            score = torch.bmm(key.view(-1, anchors * points, KEY), query[rows].flatten(0, 1)).squeeze(2)
+            score = torch.addcmul(prior[:, None], score.t(), score.new_tensor(KEY**-0.5))
+            weight = score.softmax(0).t()  # over anchors and points, the slow way round for a CPU if they were last
+            share = share.view(*weight.shape, 4) * weight[..., None]
+            mixed.append(
+                F.embedding_bag(which.view(len(weight), -1), values, mode="sum", per_sample_weights=share.flatten(1))
+            )
+        whole = torch.cat(mixed).view(1, height, width, heads * VALUE).permute(0, 3, 1, 2)
+        return near + self.out(whole.to(near.dtype))
+
+
+def _cell(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Places along a side -> number (int32) of the first of the two cells around each, and the second one's share."""
+    place = place.clamp(0, size - 1)
+    first = place.floor().clamp_max(max(size - 2, 0))
+    return first.to(torch.int32), place - first
 
 
 def _grid(offset: Tensor) -> Tensor:

@@ -23,6 +23,20 @@ def conv(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Conv2d
     return layer
 
 
+class Stem(nn.Conv2d):
+    """A 3×3 ``conv`` whose input may end with planes that it does not look at."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, 3, stride, 1)
+        nn.init.kaiming_normal_(self.weight, a=SLOPE)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spare = x.shape[1] - self.in_channels
+        weight = F.pad(self.weight, (0, 0, 0, 0, 0, spare)) if spare else self.weight
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
 def zero(layer: nn.Module) -> nn.Module:
     """Start a layer at nothing: what hangs on it is learnt as a departure from the plain answer."""
     nn.init.zeros_(layer.weight)
@@ -59,7 +73,14 @@ class Upsample(nn.Module):
             self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, 0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv(x), 2)
+        """``(B, inputs, H, W)`` -> ``(B, outputs, 2H, 2W)``, rearranged as by ``F.pixel_shuffle``."""
+        if torch.is_grad_enabled():
+            return F.pixel_shuffle(self.conv(x), 2)
+        # With a pixel's channels made side by side, and not the pixels of a channel, whole rows move at once.
+        weight, bias = (p.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1) for p in self.conv.parameters())
+        cells = F.conv2d(x, weight, bias).permute(0, 2, 3, 1)  # (B, H, W, 4 · outputs)
+        cells = cells.unflatten(3, (2, 2, -1)).transpose(2, 3)  # (B, H, 2, W, 2, outputs)
+        return cells.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 class AdaptiveFrequencyDecoupling(nn.Module):
@@ -85,9 +106,12 @@ class AdaptiveFrequencyDecoupling(nn.Module):
         return low, x - low
 
     def forward(self, x: Tensor) -> Tensor:
+        """x + tanh(a)·low + tanh(b)·high, with the gates a and b: as tanh(a) = 2·sigmoid(2a) - 1 and x = low + high,
+        twice sigmoid(2a)·low + sigmoid(2b)·high, which is several times as fast in half precision on a CPU."""
         low, high = self.split(x)
-        gate_low, gate_high = self.gates(x).tanh().chunk(2, dim=1)
-        return x + gate_low * low + gate_high * high
+        halves = zip((2 * self.gates.weight).chunk(2), (2 * self.gates.bias).chunk(2), strict=True)
+        gate_low, gate_high = (F.conv2d(x, weight, bias).sigmoid() for weight, bias in halves)
+        return torch.addcmul(gate_low * low, gate_high, high).mul_(2)
 
 
 def time_code(time: Tensor, span: Tensor) -> Tensor:
@@ -113,5 +137,8 @@ class TemporalGuidanceModule(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x: ``(B, C, H, W)``; code: ``(B, TIME_CODE)``."""
-        scale, shift = self.modulate(code.to(x.dtype))[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(x + shift, x, scale)
+        scale, shift = self.modulate(code.to(x.dtype)).chunk(2, dim=1)
+        if len(x) == 1 and not torch.is_grad_enabled():  # the same in one go, several times as fast on a CPU
+            mean, variance = x.new_zeros(x.shape[1], dtype=torch.float32), x.new_ones(x.shape[1], dtype=torch.float32)
+            return F.batch_norm(x, mean, variance, 1 + scale[0].float(), shift[0].float(), eps=0)
+        return torch.addcmul(x + shift[:, :, None, None], x, scale[:, :, None, None])

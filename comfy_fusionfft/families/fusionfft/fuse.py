@@ -18,12 +18,13 @@ from ...contract import Flow, FlowSource, Position, Reach, Window
 from ...errors import InputError
 from ...ops import spectral
 from ...ops.between import flow_between, link_time
-from ...ops.limits import limited, limits
+from ...ops.limits import limit_, limits
 from .anchors import Link, link
 from .config import MAX_ANCHORS
 from .inputs import FusionInput, from_links, from_nested
-from .net import FusionNet, blend, warp_views
+from .net import FusionNet
 from .trajectory import bend
+from .views import blend, warp_views
 
 NUM_ANCHORS = 3
 SPECTRAL_ALPHA = 0.4
@@ -52,7 +53,8 @@ class Fuse:
     spectral_alpha: 0..1, share of the high frequencies' strength that comes from ``spectral_prior``: the
         two real ``neighbours``, or the ``warped`` ones. spectral_lo, spectral_hi: cycles per pixel between
         which the swap fades in. All settings may be changed between calls.
-    tile: side of the squares the network runs in; 0 for never, None for large pictures only.
+    tile: the network runs in strips that hold no more pixels than a square of this side; 0 for what is fastest,
+        None for the same, and strips on large pictures. Its answer does not depend on it.
     """
 
     def __init__(
@@ -95,11 +97,11 @@ class Fuse:
         else:
             made, views = self.net(x, quadratic=self.quadratic, tile=self._tile(x.mask)), None
         real = [window.once("limits", (window.positions[i],), lambda i=i: limits(window.images[i])) for i in near]
-        made = limited(made, *real)
-        return limited(self._swap(window, left, x, made, views), *real) if self.spectral_alpha else made
+        made = limit_(made, *real)
+        return limit_(self._swap(window, left, x, made, views), *real) if self.spectral_alpha else made
 
     def shrink(self) -> bool:
-        """Run the network in smaller squares; its answer does not depend on them."""
+        """Run the network in narrower strips; its answer does not depend on them."""
         smaller = TILE if not self.tile else self.tile // 2
         if self.net is None or smaller < SMALLEST_TILE:
             return False
@@ -115,13 +117,11 @@ class Fuse:
         frames, valid = self._frames(window, left)
         times = [t - window.positions[left] for t in window.times]
         near = self._near(window, left)
-        absent = torch.zeros_like(near.flow[:1, :2])
+        absent = near.flow.new_zeros(1, 1, 1, 1).expand(1, 2, *near.flow.shape[-2:])
 
-        def links(lefts: range, side: int) -> Tensor:
+        def links(lefts: range, side: int) -> list[Tensor]:
             exists = [0 <= j < len(window.positions) - 1 for j in lefts]
-            pairs = zip(lefts, exists, strict=True)
-            hops = [self._link(window, j)[side] if there else absent for j, there in pairs]
-            return torch.stack(hops, 1) if hops else absent[:, None][:, :0]
+            return [self._link(window, j)[side] if there else absent for j, there in zip(lefts, exists, strict=True)]
 
         self._link(window, left)  # what the next intervals will look back on
         anchors = valid.shape[1] // 2
@@ -144,16 +144,15 @@ class Fuse:
         stacked = torch.stack([each.flow for each in flows], 1)
         return from_nested(frames, valid, stacked, flows[0].mask, self._times(flows[0], times))
 
-    def _frames(self, window: Window, left: int) -> tuple[Tensor, Tensor]:
-        """-> ``(1, 2N, C, H, W)``, blank where the clip has ended, and ``(T, 2N)`` which there are."""
+    def _frames(self, window: Window, left: int) -> tuple[list[Tensor], Tensor]:
+        """-> 2N pictures ``(1, C, H, W)``, blank where the clip has ended, and ``(T, 2N)`` which there are."""
         images = window.images
         anchors = min(self.num_anchors, max(left + 1, len(images) - left - 1))
         places = range(left - anchors + 1, left + anchors + 1)
         exists = [0 <= place < len(images) for place in places]
-        blank = torch.zeros_like(images[left])
-        pairs = zip(places, exists, strict=True)
-        frames = torch.stack([images[place] if there else blank for place, there in pairs], 1)
-        return frames, torch.tensor(exists, device=frames.device).expand(len(window.times), -1).clone()
+        blank = torch.zeros_like(images[left][:, :, :1, :1]).expand_as(images[left])
+        frames = [images[place] if there else blank for place, there in zip(places, exists, strict=True)]
+        return frames, torch.tensor(exists, device=blank.device).expand(len(window.times), -1).clone()
 
     def _near(self, window: Window, left: int) -> Flow:
         held = self._held(window, left)
@@ -187,7 +186,7 @@ class Fuse:
         colour = made[:, :3]
         if self.spectral_prior == "warped":
             if views is None:
-                views = plain_answer(x._replace(frames=x.frames[:, :1]), quadratic=self.quadratic)[1]
+                views = plain_answer(x, quadratic=self.quadratic)[1]
             strength = [spectral.magnitude(views[:, 0, side, :3]) for side in (0, 1)]
         else:
             strength = [
@@ -200,9 +199,10 @@ class Fuse:
             ]
         prior = torch.lerp(*strength, x.time[:, None, None, None])
         change = spectral.delta(colour, prior, self.spectral_lo, self.spectral_hi)
-        if made.shape[1] == 3:
-            return made + self.spectral_alpha * change
-        return torch.cat((colour + self.spectral_alpha * change * made[:, 3:].clamp(0, 1), made[:, 3:]), 1)
+        if made.shape[1] == 4:
+            change *= made[:, 3:].clamp(0, 1)
+        colour.add_(change, alpha=self.spectral_alpha)
+        return made
 
 
 def plain_answer(x: FusionInput, *, quadratic: bool = True) -> tuple[Tensor, Tensor]:
@@ -210,5 +210,5 @@ def plain_answer(x: FusionInput, *, quadratic: bool = True) -> tuple[Tensor, Ten
     motion = x.motion[:, :1]
     if quadratic:
         motion = motion + bend(x.anchors).offset(x.time)[:, None, None]
-    views = warp_views(x.frames[:, :1].float(), motion)
-    return blend(views, x.mask), views
+    views = warp_views(x.nearest(1)._replace(motion=motion))
+    return blend(*views, x.mask), torch.stack(views, 1).unsqueeze(1)

@@ -11,24 +11,28 @@ In: ``FusionInput``. Out: ``(B, C, H, W)`` float32. In between
 
 At the start the answer is the nearest pair's plain blend, exactly: all departures hang on layers that are
 zero. Widths scale with ``FusionConfig.base_channels``; weights and convolutions may be half precision,
-motion, warps and the softmax are float32. Everything after the warps is local, so it may run in tiles.
+motion, warps and the softmax are float32. Everything after the warps is local, so all that happens at the full and
+at half the resolution runs in strips of rows, each with what it needs from its neighbours: the answer does not depend
+on them. On a CPU they keep the work in its cache, on large pictures they save memory; else the picture is one strip.
+With gradients it always is.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...ops.bicubic import bicubic_warp
+from ...ops.strips import strip_rows, strips
 from .attention import PyramidCrossAttention
 from .blocks import (
     TIME_CODE,
     AdaptiveFrequencyDecoupling,
     Residual,
+    Stem,
     TemporalGuidanceModule,
     Upsample,
     activate,
@@ -37,18 +41,17 @@ from .blocks import (
     zero,
 )
 from .config import FusionConfig
-from .grain import ContentSkip, NoiseInject
-from .inputs import FusionInput
-from .trajectory import TrajectoryRefinement
+from .grain import GRAIN_REACH, ContentSkip, NoiseInject
+from .inputs import FusionInput, blanked, cut
+from .rearrange import shuffle
+from .trajectory import SHRINK, Strip, TrajectoryRefinement, bend, correct, joined
+from .views import PLANES, Sight, blend, warp_views
 
 STRIDE = 16
-"""Pictures are padded to, and tiles start at, multiples of this."""
-MARGIN = 96
-"""Pixels around a tile that are computed and thrown away; the views' influence fades within them."""
+"""Pictures are continued to multiples of this."""
 APRON = 32
 """Pixels by which the picture is continued on all sides for the network: at the border of what they see, convolutions
 of 16-pixel cells print their raster on the picture."""
-PLANES = 2 * 12 + 2 * 4 + 4 + 2 + 2 + 1
 FAR = 2.5
 """How much less likely the second anchor is chosen than the first before anything is learnt: exp(-2.5) = 0.08.
 It falls with the logarithm of the step, so that the fifth one, 0.003, still gets a gradient."""
@@ -56,6 +59,9 @@ It falls with the logarithm of the step, so that the fifth one, 0.003, still get
 
 class Stage(nn.Module):
     """One scale of the encoder: guided by time, and split by frequency while there is fine detail to split."""
+
+    REACH = 2
+    """Cells beyond a place that it depends on."""
 
     def __init__(self, width: int, *, guided: bool, split: bool = True) -> None:
         super().__init__()
@@ -77,18 +83,21 @@ class AnchorEncoder(nn.Module):
         super().__init__()
         high, mid, low = config.widths
         guided = config.use_temporal_guidance
-        self.stem = conv(PLANES, high, stride=2)
+        self.stem = Stem(PLANES, high, stride=2)
         self.high = Stage(high, guided=guided)
         self.down_mid = conv(high, mid, stride=2)
         self.mid = Stage(mid, guided=guided)
         self.down_low = conv(mid, low, stride=2)
         self.low = Stage(low, guided=guided, split=False)
 
-    def forward(self, planes: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """planes ``(B, PLANES, H/2, W/2)``; code ``(B, TIME_CODE)`` -> high, mid, low."""
-        high = self.high(self.stem(planes), code)
-        mid = self.mid(self.down_mid(high), code)
-        return high, mid, self.low(self.down_low(mid), code)
+    def forward(self, stem: Tensor, code: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What the stem made, ``(B, high, H/4, W/4)``, and code ``(B, TIME_CODE)`` -> high, mid, low.
+
+        rows: that are worked on at a time.
+        """
+        high = in_strips(self.high, stem, code, rows)
+        mid = in_strips(self.mid, self.down_mid(high), code, rows)
+        return high, mid, in_strips(self.low, self.down_low(mid), code, rows)
 
 
 class TemporalPrior(nn.Module):
@@ -105,18 +114,12 @@ class TemporalPrior(nn.Module):
         return logits.masked_fill(~valid, -math.inf)
 
 
-class Verdict(NamedTuple):
-    """What the decoder says about every pixel, float32: ``score (B, N, 2, H, W)``, and gates ``(B, 6, H, W)``
-    (mixture, three of residual, grain, content)."""
-
-    score: Tensor
-    gates: Tensor
-
-
 class Decoder(nn.Module):
     """From the enriched features of the nearest anchor up to scores for every view of every anchor."""
 
     GATES = 6
+    REACH = 2
+    """Cells of half the resolution beyond a place that ``forward`` depends on."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -126,7 +129,7 @@ class Decoder(nn.Module):
         self.up_mid, self.mid = Upsample(low, mid), conv(mid, mid)
         self.up_high, self.high = Upsample(mid, high), conv(high, high)
         self.up_half = Upsample(high, half)
-        self.evidence, self.up_evidence = conv(PLANES, evidence), Upsample(high, evidence)
+        self.evidence, self.up_evidence = Stem(PLANES, evidence), Upsample(high, evidence)
         self.merge = conv(half + evidence, half)
         self.shared = conv(half, evidence, size=1)
         self.score = conv(evidence, 2 * 4)
@@ -134,18 +137,23 @@ class Decoder(nn.Module):
         with torch.no_grad():
             self.score.weight.mul_(0.1)
 
-    def forward(self, planes: Tensor, high: Tensor, mid: Tensor, low: Tensor) -> Verdict:
-        """planes ``(B, N, PLANES, H/2, W/2)``, high ``(B, N, …, H/4, W/4)``; mid and low are the enriched ones."""
-        batch, anchors = planes.shape[:2]
+    def rise(self, high: Tensor, mid: Tensor, low: Tensor) -> Tensor:
+        """The nearest anchor's features at three scales, mid and low the enriched ones -> those at 1/4."""
         x = activate(self.up_mid(self.low(low)) + mid)
-        x = activate(self.up_high(activate(self.mid(x))) + high[:, 0])
-        x = self.up_half(activate(self.high(x)))
-        evidence = self.evidence(planes.flatten(0, 1)) + self.up_evidence(high.flatten(0, 1))
-        evidence = evidence.unflatten(0, (batch, anchors))
+        x = activate(self.up_high(activate(self.mid(x))) + high)
+        return activate(self.high(x))
+
+    def forward(self, x: Tensor, high: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
+        """x ``(B, …, H/4, W/4)`` from ``rise``, high ``(B·N, …, H/4, W/4)``, evidence ``(B·N, …, H/2, W/2)``.
+
+        -> score ``(B·N, 2·4, H/2, W/2)`` for each side, and gates ``(B, GATES·4, H/2, W/2)``: mixture, three of
+        residual, grain, content; four sub-pixels of each.
+        """
+        x = self.up_half(x)
+        evidence = (evidence + self.up_evidence(high)).unflatten(0, (len(x), -1))
         x = activate(self.merge(torch.cat((activate(x), F.leaky_relu(evidence[:, 0])), dim=1)))
         judged = activate((evidence + self.shared(x)[:, None]).flatten(0, 1))
-        score = F.pixel_shuffle(self.score(judged), 2).float().unflatten(0, (batch, anchors))
-        return Verdict(score, F.pixel_shuffle(self.gates(x), 2).float())
+        return self.score(judged), self.gates(x)
 
 
 class FusionNet(nn.Module):
@@ -168,124 +176,133 @@ class FusionNet(nn.Module):
         """The pictures ``(B, C, H, W)`` at the instants of ``x``, for any H and W.
 
         quadratic: start from the closed quadratic form rather than from straight motion.
-        tile: side of the squares that the network after the warps is run in, a multiple of 16 above 128;
-            None for the whole picture at once.
+        tile: strips shall have no more pixels than a square of this side; None for what suits the device.
         """
+        if x.mask.device.type == "cpu" and len(x.time) > 1 and not torch.is_grad_enabled():
+            return torch.cat([self._fuse(each, quadratic, tile) for each in _one_by_one(x)])
+        return self._fuse(x, quadratic, tile)
+
+    def _fuse(self, x: FusionInput, quadratic: bool, tile: int | None) -> Tensor:
+        if torch.is_grad_enabled():  # a gradient meets what is in a frame even where nothing is taken from it
+            valid = x.valid.flatten(1).unbind(1)
+            frames = [blanked(p, there[:, None, None, None]) for p, there in zip(x.pictures, valid, strict=True)]
+            x = x._replace(frames=frames)
         height, width = x.mask.shape[-2:]
-        x = _ready(x)
-        correction = self.trajectory(x, quadratic=quadratic)
-        motion = x.motion + correction.unflatten(1, (2, 2))[:, None]
-        views = warp_views(x.frames, motion)
-        plain = blend(views, x.mask)
+        size = (height + -height % STRIDE, width + -width % STRIDE)
+        rows = _rows(size, tile, x.mask.device)
+        parts = [_strip(x, part, size) for part in strips(size[0], rows)]
+        learnt = self.trajectory(parts, quadratic=quadratic)
         code = self._code(x)
         prior = self.prior(code, x.valid)
-        planes = _with_apron(self._planes(x, motion, views, plain))
-        verdict = self._judge(planes, code, prior) if tile is None else self._judge_tiled(planes, code, prior, tile)
-        verdict = Verdict(*(part[..., APRON:-APRON, APRON:-APRON] for part in verdict))
-        return self._compose(x.mask, views, plain, prior, verdict)[..., :height, :width]
+
+        sight = Sight(size, APRON // 2, self.encoder.stem.weight.dtype)
+        warped, greys, stems, evidence = [], [], [], []
+        for part in parts:
+            here = correct(part, learnt, quadratic=quadratic)
+            views = warp_views(here, part.top)
+            seen = sight(here, views, part.top)
+            first, last = part.top == 0, part is parts[-1]
+            stems.append(self.encoder.stem(seen)[:, :, 0 if first else 1 :])
+            # A row's evidence is complete when the next one has been seen.
+            evidence.append(self.decoder.evidence(seen)[:, :, 0 if first else 1 : None if last else -1])
+            warped.append((part.top, here.mask, views))
+            greys.append(torch.stack([view[:, :3].mean(1) for view in views[:2]], 1))
+
+        evidence, grey = joined(evidence), joined(greys)
+        batch = len(x.time)
+        high, mid, low = self.encoder(joined(stems), code.flatten(0, 1), rows // SHRINK)
+        among = prior.logsumexp(2)  # a side that exists is enough for an anchor to be asked
+        mid, low = (
+            attention(f.unflatten(0, (batch, -1)), among)
+            for attention, f in ((self.attention_mid, mid), (self.attention_low, low))
+        )
+        fine = self.decoder.rise(high.unflatten(0, (batch, -1))[:, 0], mid, low)
+
+        pictures = []
+        for top, mask, views in warped:
+            part = slice(top, top + mask.shape[-2])
+            score, gates = self._judge(fine, high, evidence, part)
+            made = self._compose(mask, views, self._grain(grey, part), prior, score, gates)
+            pictures.append(made[:, :, : height - top, :width])
+        return joined(pictures)
 
     def _code(self, x: FusionInput) -> Tensor:
         steps = torch.arange(x.valid.shape[1], device=x.time.device)
         span = 2.0 * steps + 1
         return time_code((x.time[:, None] + steps) / span, span.expand(len(x.time), -1))  # (B, N, TIME_CODE)
 
-    def _planes(self, x: FusionInput, motion: Tensor, views: Tensor, plain: Tensor) -> Tensor:
-        """What the network looks at, ``(B, N, PLANES, H/2, W/2)`` in its own precision."""
-        anchors = x.valid.shape[1]
-        dtype = self.encoder.stem.weight.dtype
-        colour = views[:, :, :, :3]
-        dispute = (colour - plain[:, None, None, :3]).abs_().mean(3)  # (B, N, 2, H, W)
-        dispute = torch.where(x.valid[..., None, None], dispute, 0)
-        seen = torch.cat((colour.flatten(2, 3).to(dtype), dispute.to(dtype)), dim=2)
-        seen = F.pixel_unshuffle(seen, 2)  # (B, N, 32, H/2, W/2)
+    def _judge(self, fine: Tensor, high: Tensor, evidence: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Features of the picture with its apron -> score ``(B, N, 2, rows, W)`` and gates ``(B, 6, rows, W)``."""
 
-        coarse = motion[..., ::2, ::2]
-        height, width = coarse.shape[-2:]
-        at_x = coarse[:, :, :, 0] + 2 * torch.arange(width, device=coarse.device)
-        at_y = coarse[:, :, :, 1] + 2 * torch.arange(height, device=coarse.device)[:, None]
-        inside = (at_x >= 0) & (at_x <= 2 * width - 1) & (at_y >= 0) & (at_y <= 2 * height - 1)
-        steps = torch.arange(anchors, device=coarse.device)
-        away = torch.stack((x.time[:, None] + steps, 1 - x.time[:, None] + steps), dim=2)  # frames from t to each
-        speed = (coarse / (32 * away[..., None, None, None])).tanh().flatten(2, 3)
-        known = x.valid[..., None, None].expand(-1, -1, -1, height, width)
-        mask = (x.mask[..., ::2, ::2] / 4).tanh()[:, None].expand(-1, anchors, -1, -1, -1)
-        return torch.cat((seen, *(p.to(dtype) for p in (speed, inside & known, known, mask))), dim=2)
+        def around(t: Tensor, cell: int) -> Tensor:
+            margin = 2 * Decoder.REACH // cell
+            apron = APRON // cell - margin
+            rows = slice(part.start // cell + apron, part.stop // cell + apron + 2 * margin)
+            return t[:, :, rows, apron : t.shape[-1] - apron]
 
-    def _judge(self, planes: Tensor, code: Tensor, prior: Tensor) -> Verdict:
-        """Local in space: what it says about a pixel depends on its surroundings only."""
-        batch, anchors = planes.shape[:2]
-        features = self.encoder(planes.flatten(0, 1), code.flatten(0, 1))
-        high, mid, low = (f.unflatten(0, (batch, anchors)) for f in features)
-        among = prior.logsumexp(2)  # a side that exists is enough for an anchor to be asked
-        return self.decoder(planes, high, self.attention_mid(mid, among), self.attention_low(low, among))
+        inner = (..., slice(Decoder.REACH, -Decoder.REACH), slice(Decoder.REACH, -Decoder.REACH))
+        score, gates = self.decoder(around(fine, 4), around(high, 4), around(evidence, 2))
+        return shuffle(score[inner]).float().unflatten(0, (len(fine), -1)), shuffle(gates[inner]).float()
 
-    def _judge_tiled(self, planes: Tensor, code: Tensor, prior: Tensor, tile: int) -> Verdict:
-        core = tile - 2 * MARGIN
-        if core < STRIDE or tile % STRIDE:
-            raise ValueError(f"tile {tile} is not a multiple of {STRIDE} above {2 * MARGIN}: use 256, 512, …")
-        height, width = 2 * planes.shape[-2], 2 * planes.shape[-1]
-        batch, anchors = planes.shape[:2]
-        score = torch.empty(batch, anchors, 2, height, width, device=planes.device)
-        gates = torch.empty(batch, Decoder.GATES, height, width, device=planes.device)
-        for y in range(0, height, core):
-            for x in range(0, width, core):
-                top, left = max(0, y - MARGIN), max(0, x - MARGIN)
-                part = planes[..., top // 2 : (y + core + MARGIN) // 2, left // 2 : (x + core + MARGIN) // 2]
-                inner = (..., slice(y - top, y - top + core), slice(x - left, x - left + core))
-                made = self._judge(part, code, prior)
-                score[..., y : y + core, x : x + core] = made.score[inner]
-                gates[..., y : y + core, x : x + core] = made.gates[inner]
-        return Verdict(score, gates)
+    def _grain(self, grey: Tensor, part: slice) -> Tensor:
+        top, bottom = max(part.start - GRAIN_REACH, 0), min(part.stop + GRAIN_REACH, grey.shape[-2])
+        return self.noise_inject(grey[:, :, top:bottom])[:, :, part.start - top : part.stop - top]
 
-    def _compose(self, mask: Tensor, views: Tensor, plain: Tensor, prior: Tensor, verdict: Verdict) -> Tensor:
-        logits = verdict.score + prior[..., None, None]
+    def _compose(
+        self, mask: Tensor, views: list[Tensor], grain: Tensor, prior: Tensor, score: Tensor, gates: Tensor
+    ) -> Tensor:
+        logits = (score + prior[..., None, None]).flatten(1, 2)  # (B, 2N, H, W)
         # RIFE's mask is the near views' own prior: alone, they would be mixed as it says.
-        near = torch.cat((mask, -mask), dim=1)[:, None] / 2
-        logits = torch.cat((logits[:, :1] + near, logits[:, 1:]), dim=1).flatten(1, 2)
-        weight = logits.softmax(1)  # (B, 2N, H, W)
-        flat = views.flatten(1, 2)
-        mixed = (flat * weight[:, :, None]).sum(1)
-        mix, residual, grain, content = verdict.gates.split((1, 3, 1, 1), dim=1)
-        departure = mix * (mixed - plain) + self.content_skip(mixed, flat, logits, content)
-        colour = residual + grain * self.noise_inject(views[:, 0, :, :3])
-        if plain.shape[1] == 3:
-            return plain + departure + colour
+        logits[:, :2] += torch.cat((mask, -mask), dim=1) / 2
+        weight = logits.softmax(1)
+        mix, residual, grainy, content = gates.split((1, 3, 1, 1), dim=1)
+        left = mask.sigmoid()
+        # The answer is a sum of views throughout, so they are added up once.
+        share = mix * weight + self.content_skip(weight, content)
+        share[:, :2] += (1 - mix) * torch.cat((left, 1 - left), dim=1)
+        made = views[0] * share[:, :1]
+        for k, view in enumerate(views[1:], 1):
+            made = made.addcmul_(view, share[:, k : k + 1])
+        colour = residual + grainy * grain
+        if made.shape[1] == 3:
+            return made.add_(colour)
         # Premultiplied: what is added must not outshine its own opacity.
-        out = plain + departure
-        return torch.cat((out[:, :3] + colour * plain[:, 3:].clamp(0, 1), out[:, 3:]), dim=1)
+        opacity = blend(views[0][:, 3:], views[1][:, 3:], mask).clamp(0, 1)
+        return torch.cat((made[:, :3] + colour * opacity, made[:, 3:]), dim=1)
 
 
-def warp_views(frames: Tensor, motion: Tensor) -> Tensor:
-    """Frames ``(B or 1, N, 2, C, H, W)`` along motion ``(B, N, 2, 2, H, W)`` -> ``(B, N, 2, C, H, W)``."""
-    shape = motion.shape[:3]
-    frames = frames.expand(shape[0], -1, -1, -1, -1, -1).flatten(0, 2)
-    return bicubic_warp(frames, motion.flatten(0, 2)).unflatten(0, shape)
+def in_strips(stage: Stage, x: Tensor, code: Tensor, rows: int) -> Tensor:
+    """``stage(x, code)``, ``rows`` rows at a time and on a CPU one picture at a time."""
+    height = x.shape[-2]
+    if (rows >= height and x.device.type != "cpu") or torch.is_grad_enabled():
+        return stage(x, code)
+    made = torch.empty_like(x)
+    each = 1 if x.device.type == "cpu" else len(x)
+    for now, then, known in zip(x.split(each), made.split(each), code.split(each), strict=True):
+        for part in strips(height, rows):
+            top, bottom = max(part.start - Stage.REACH, 0), min(part.stop + Stage.REACH, height)
+            then[:, :, part] = stage(now[:, :, top:bottom], known)[:, :, part.start - top : part.stop - top]
+    return made
 
 
-def blend(views: Tensor, mask: Tensor) -> Tensor:
-    """The nearest pair's plain answer ``(B, C, H, W)`` from its two views, mixed by the mask logit."""
-    return torch.lerp(views[:, 0, 1], views[:, 0, 0], mask.sigmoid())
+def _strip(x: FusionInput, rows: slice, size: tuple[int, int]) -> Strip:
+    part = cut(x, rows, size)
+    return Strip(part, bend(part.anchors), rows.start)
 
 
-def _with_apron(planes: Tensor) -> Tensor:
-    """``(B, N, C, H/2, W/2)`` continued on all sides."""
-    wide = F.pad(planes.flatten(0, 1), (APRON // 2,) * 4, mode="replicate")
-    return wide.unflatten(0, planes.shape[:2])
+def _rows(size: tuple[int, int], tile: int | None, device: torch.device) -> int:
+    """Rows of a strip, a multiple of the stride."""
+    if torch.is_grad_enabled():
+        return size[0]
+    rows = strip_rows(size[0], size[1], device)
+    if tile:
+        rows = min(rows, max(tile * tile // size[1], 1))
+    return min(rows + -rows % STRIDE, size[0])
 
 
-def _ready(x: FusionInput) -> FusionInput:
-    """Invalid frames and motion blanked, so that not even NaN leaks from them; sizes on the stride."""
-    hidden = ~x.valid[..., None, None, None]
-    frames = x.frames.float()
-    if frames.shape[0] != hidden.shape[0]:
-        frames = frames.expand(hidden.shape[0], -1, -1, -1, -1, -1)
-    x = x._replace(frames=frames.masked_fill(hidden, 0), motion=x.motion.float().masked_fill(hidden, 0))
-    height, width = x.mask.shape[-2:]
-    missing = (0, -width % STRIDE, 0, -height % STRIDE)
-    if not any(missing):
-        return x
-
-    def pad(t: Tensor) -> Tensor:
-        return F.pad(t.flatten(0, -4), missing, mode="replicate").unflatten(0, t.shape[:-3])
-
-    return x._replace(frames=pad(x.frames), motion=pad(x.motion), mask=pad(x.mask))
+def _one_by_one(x: FusionInput) -> Iterator[FusionInput]:
+    """Each instant alone: a CPU gains nothing from several at once."""
+    for i in range(len(x.time)):
+        each = slice(i, i + 1)
+        frames = [picture[each] if len(picture) > 1 else picture for picture in x.pictures]
+        yield FusionInput(frames, x.motion[each], x.mask[each], x.valid[each], x.time[each])

@@ -15,17 +15,19 @@ other motion was found wrongly, by them or by the link between them, and the cor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...ops.warp import backward_warp
+from ...ops.warp import look_up
 from .anchors import Anchors
 from .blocks import Residual, Upsample, activate, conv, zero
 from .config import FusionConfig
-from .inputs import FusionInput
+from .inputs import FusionInput, blanked
+from .rearrange import halved, unshuffle
 
 TOLERANCE = 0.1
 """Pixels per interval squared; accelerations well below it are noise of the flow."""
@@ -57,21 +59,31 @@ def bend(anchors: Anchors) -> Bend:
     if anchors.motion.shape[1] < 2:
         return Bend(torch.zeros_like(near), torch.zeros_like(near[:, 0]), torch.zeros_like(near[:, 0, :1]))
     exists = anchors.valid[:, 1, :, None, None, None]
-    ends = torch.where(exists, anchors.motion[:, 1] + near.flip(1) - 2 * near, 0)
-    mean = ends.sum(1) / exists.sum(1).clamp_min(1)
+    ends = torch.add(anchors.motion[:, 1] + near.flip(1), near, alpha=-2)
+    ends = blanked(ends, exists)
+    left, right = ends.unbind(1)
+    mean = (left + right) / exists.sum(1).clamp_min(1)
     power = mean.square().sum(1, keepdim=True)
-    dispute = (ends[:, 0] - ends[:, 1]).square().sum(1, keepdim=True) / 4
+    dispute = (left - right).square().sum(1, keepdim=True) / 4
     # Squared, because motion that stops suddenly half agrees: worst clip -0.4 instead of -1.5 dB at ×4.
     trust = (power / (power + dispute + TOLERANCE**2)).square()
-    both = exists.all(1)
-    return Bend(ends, mean, torch.where(both, trust, LONE_TRUST * power / (power + TOLERANCE**2)))
+    lone = LONE_TRUST * power / (power + TOLERANCE**2)
+    return Bend(ends, mean, torch.where(exists.all(1), trust, lone))
+
+
+class Strip(NamedTuple):
+    """Rows of an input from ``top`` on, and how its motion bends there. Frames are whole."""
+
+    x: FusionInput
+    bent: Bend
+    top: int
 
 
 class TrajectoryRefinement(nn.Module):
     """Learnt part: looks at the near and the next frames, at half and quarter resolution.
 
-    -> a correction ``(B, 4, H, W)`` of the near flow, added to the closed form; exactly the closed form
-    at the start. With ``quadratic`` False it starts from, and is told of, straight motion.
+    -> ``(B, 5, H/4, W/4)`` float32: what ``correct`` adds to the near flow, and how much more it bends; nothing at the
+    start. With ``quadratic`` False it starts from, and is told of, straight motion.
     """
 
     PLANES = 4 * 12 + 2 * 4 + 4 + 4 + 2 + 1 + 1 + 2
@@ -86,48 +98,69 @@ class TrajectoryRefinement(nn.Module):
         self.merge = conv(quarter, quarter)
         self.correct = zero(conv(quarter, 5))
 
-    def forward(self, x: FusionInput, *, quadratic: bool = True) -> Tensor:
-        """H and W must be multiples of 8."""
-        bent = bend(x.anchors)
-        offset = bent.offset(x.time) * float(quadratic)
-        fine = activate(self.stem(self._planes(x, bent, offset).to(self.stem.weight.dtype)))
+    def forward(self, strips: Sequence[Strip], *, quadratic: bool = True) -> Tensor:
+        """strips: of the whole picture, H and W multiples of 8."""
+        frames = [_small(picture) for picture in strips[0].x.nearest(2).pictures]
+        seen = [self._planes(strip, frames, quadratic).to(self.stem.weight.dtype) for strip in strips]
+        fine = activate(self.stem(joined(seen)))
         deep = self.body(activate(self.down(fine)))
         merged = activate(self.merge(activate(fine + self.up(deep))))
-        learnt = F.interpolate(self.correct(merged).float(), scale_factor=SHRINK, mode="bilinear")
-        residual, trust = learnt.split((4, 1), dim=1)
-        return residual + (offset + trust * bent.mean * (x.time * (1 - x.time))[:, None, None, None]).repeat(1, 2, 1, 1)
+        return self.correct(merged).float().contiguous()
 
-    def _planes(self, x: FusionInput, bent: Bend, offset: Tensor) -> Tensor:
-        """-> ``(B, PLANES, H/4, W/4)``."""
-        batch, anchors = x.valid.shape[:2]
-        used = min(anchors, 2)
-        frames = x.frames[:, :used, :, :3].expand(batch, -1, -1, -1, -1, -1).flatten(0, 2)
-        frames = F.avg_pool2d(frames, 2)  # (B·used·2, 3, H/2, W/2)
-        motion = F.avg_pool2d(x.motion[:, :used].flatten(0, 2), 2).unflatten(0, (batch, used, 2))
-        bow = F.avg_pool2d(offset, 2)[:, None, None]
-        bowed = (motion + bow).flatten(0, 2) / 2
-        views = backward_warp(frames, bowed).unflatten(0, (batch, used, 2))
-        straight = backward_warp(
-            frames.unflatten(0, (batch, used, 2))[:, 0].flatten(0, 1), motion[:, 0].flatten(0, 1) / 2
-        ).unflatten(0, (batch, 2))
-        known = x.valid[:, :used, :, None, None, None]
-        views = torch.where(known, views, 0)
-        if used == 1:
-            views = torch.cat((views, torch.zeros_like(views)), dim=1)
-        dispute = torch.stack([(pair[:, 0] - pair[:, 1]).abs().mean(1) for pair in (views[:, 0], straight)], 1)
-        picture = F.pixel_unshuffle(torch.cat((views.flatten(1, 3), dispute), dim=1), 2)  # (B, 14·4, H/4, W/4)
+    def _planes(self, strip: Strip, frames: Sequence[Tensor], quadratic: bool) -> Tensor:
+        """Rows of the input and the frames at half their size -> ``(B, PLANES, rows/4, W/4)``."""
+        x, bent = strip.x.nearest(2), strip.bent
+        anchors = x.valid.shape[1]
+        motion = halved(x.motion)  # (B, 1 or 2, 2, 2, rows/2, W/2), in pixels of the whole size
+        bow = halved(bent.offset(x.time) * float(quadratic))
+        height, width = motion.shape[-2:]
+        at_x = torch.arange(width, device=motion.device, dtype=motion.dtype)
+        at_y = torch.arange(strip.top // 2, strip.top // 2 + height, device=motion.device, dtype=motion.dtype)
+        ways = motion.flatten(1, 2).unbind(1)
+        there = x.valid.flatten(1).unbind(1)
+        views = [
+            blanked(look_up(frame, (way + bow) / 2, at_x, at_y), valid[:, None, None, None])
+            for frame, way, valid in zip(frames, ways, there, strict=True)
+        ]
+        straight = [look_up(frame, way / 2, at_x, at_y) for frame, way in zip(frames[:2], ways[:2], strict=True)]
+        absent = [torch.zeros_like(view) for view in views[:2]] if anchors == 1 else []
+        dispute = [(left - right).abs().mean(1, keepdim=True) for left, right in (views[:2], straight)]
+        picture = unshuffle(torch.cat((*views, *absent, *dispute), dim=1))  # (B, 14·4, rows/4, W/4)
 
-        def small(planes: Tensor) -> Tensor:
-            return F.avg_pool2d(planes, SHRINK)
-
-        height, width = picture.shape[-2:]
+        small = halved(motion)
+        ends = bend(Anchors(small, x.valid)).ends  # linear, and so the mean of the ends
         far = x.valid[:, 1] if anchors > 1 else torch.zeros_like(x.valid[:, 0])
         flags = torch.cat((far, x.time[:, None], 1 - x.time[:, None]), dim=1).float()
         fields = (
-            (small(bent.ends.flatten(1, 2)) / 8).tanh(),
-            (small(x.motion[:, 0].flatten(1, 2)) / 32).tanh(),
-            small(bent.trust),
-            (small(x.mask) / 4).tanh(),
-            flags[:, :, None, None].expand(-1, -1, height, width),
+            (ends.flatten(1, 2) / 8).tanh(),
+            (small[:, 0].flatten(1, 2) / 32).tanh(),
+            halved(halved(bent.trust)),
+            (halved(halved(x.mask)) / 4).tanh(),
+            flags[:, :, None, None].expand(-1, -1, *picture.shape[-2:]),
         )
         return torch.cat((picture, *fields), dim=1)
+
+
+def correct(strip: Strip, learnt: Tensor, *, quadratic: bool = True) -> FusionInput:
+    """Rows of an input with the near flow corrected, and with it all that hangs on it."""
+    x, bent = strip.x, strip.bent
+    first, last = strip.top // SHRINK, (strip.top + x.mask.shape[-2]) // SHRINK
+    above, below = min(first, 1), min(learnt.shape[-2] - last, 1)
+    fine = F.interpolate(learnt[..., first - above : last + below, :], scale_factor=SHRINK, mode="bilinear")
+    residual, trust = fine[..., SHRINK * above : fine.shape[-2] - SHRINK * below, :].split((4, 1), dim=1)
+    along = trust * bent.mean * (x.time * (1 - x.time))[:, None, None, None]
+    if quadratic:
+        along = along + bent.offset(x.time)
+    return x._replace(motion=x.motion + (residual.unflatten(1, (2, 2)) + along[:, None])[:, None])
+
+
+def _small(picture: Tensor) -> Tensor:
+    """A frame's colours at half their size."""
+    picture = picture[:, :3].float()
+    odd = [side % 2 for side in picture.shape[-2:]]
+    return halved(F.pad(picture, (0, odd[1], 0, odd[0]), mode="replicate") if any(odd) else picture)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Strips of rows, one below the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
