@@ -142,8 +142,7 @@ def environment(threads: int, *, clean: bool) -> dict[str, str]:
     if clean:
         for name in ("PYTHONPATH", "PYTHONHOME"):
             variables.pop(name, None)
-    # A thread that waits must not spin: on few cores it would take the turn of the one that works.
-    variables.setdefault("OMP_WAIT_POLICY", "passive")
+    variables.pop("OMP_WAIT_POLICY", None)  # threads wait as in a host that nobody has set up for this
     variables |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     return variables
 

@@ -76,6 +76,9 @@ class Desk:
         import torch
 
         torch.set_num_threads(options["threads"])
+        # A host that has worked for a while has given large blocks back, after which glibc keeps memory for the next
+        # ones. Without, whoever asks for fresh memory pays several times for it, and ours knows how to avoid that.
+        torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)
         self._torch, self._slots, self._device = torch, {}, options["device"]
 
     def hello(self) -> dict[str, Any]:

@@ -101,8 +101,7 @@ def _encoded(net: IFNet, image: Tensor, empty: Callable[..., Tensor]) -> Tensor:
     # Larger strips than elsewhere: their overlap is computed twice.
     for rows in strips(height, strip_rows(height, width // 2, image.device)):
         top, bottom = max(0, rows.start - ENCODER_REACH), min(height, rows.stop + ENCODER_REACH)
-        x = empty_channels_last(weight, 1, 3, bottom - top, width)
-        write_channels_last(image[:, :, top:bottom].to(x.dtype), x)
+        x = image[:, :, top:bottom].to(weight.dtype)
         for layer in layers:
             x = layer(x)
         x = pixel_shuffled(F.conv2d(x, weight, bias, padding=1))
@@ -131,7 +130,7 @@ def _entered(block: Block, sight: _Sight) -> Tensor:
     weight, handed_on = sight.weight(conv.weight), sight.handed_on(conv.weight)
     outputs, inputs = weight.shape[:2]
     (height, width), count = sight.size, len(sight.times)
-    rows = strip_rows(height, count * width * sight.places_across**2, sight.times.device)
+    rows = strip_rows(height, count * width * sight.places_across, sight.times.device)
     made = empty_channels_last(weight, count, outputs, height // 2, width // 2)
     stack = empty_channels_last(weight, count, inputs, rows + 1, width)
     stack[:, :, rows] = 0  # what the convolution sees above the picture
