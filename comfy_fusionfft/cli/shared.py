@@ -40,7 +40,7 @@ def fusion_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--spectral-lo", type=float, default=default["spectral_lo"], help="band begins (cycles/px)")
     group.add_argument("--spectral-hi", type=float, default=default["spectral_hi"], help="band is full (cycles/px)")
     group.add_argument("--spectral-prior", default=default["spectral_prior"], choices=("neighbours", "warped"))
-    group.add_argument("--tile", type=int, default=default["tile"], help="side of the network's tiles, 0 = never")
+    group.add_argument("--tile", type=int, metavar="N", default=default["tile"], help="strips of N×N pixels, 0 = one")
 
 
 FUSION_SETTINGS = (

@@ -67,7 +67,7 @@ def _settle() -> None:
     torch.empty(32 * 1024 * 1024 - 64 * 1024, dtype=torch.uint8)
 
 
-def numbers(values: Sequence[float], device: torch.device) -> Tensor:
-    """``torch.tensor(values, device=device)``, float32, without waiting for the device."""
-    made = torch.tensor(values, dtype=torch.float32)
+def numbers(values: Sequence[Any], device: torch.device) -> Tensor:
+    """``torch.tensor(values, device=device)`` without waiting for the device."""
+    made = torch.tensor(values)
     return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)

@@ -20,7 +20,7 @@ from comfy_fusionfft.families.multiflow.net import MultiFlowNet, attempt, compar
 from comfy_fusionfft.host import PlainHost
 from comfy_fusionfft.ops import strips as ops_strips
 from comfy_fusionfft.ops.intermediate import flow_to_times
-from comfy_fusionfft.ops.scratch import Scratch
+from comfy_fusionfft.ops.memory import Memory
 from comfy_fusionfft.ops.warp import backward_warp, blend
 from comfy_fusionfft.quality import psnr
 
@@ -152,10 +152,10 @@ def test_guesses_are_each_search_carried_to_the_instant(found):
 
 
 def test_memory_and_weights_known_before_change_nothing(found):
-    scratch = Scratch()
+    memory = Memory()
     for time in (0.3, 0.6):
         plain = candidates.at_times(found, torch.tensor([time]))
-        again = candidates.at_times(found, torch.tensor([time]), candidates.weights(found), scratch.empty)
+        again = candidates.at_times(found, torch.tensor([time]), candidates.weights(found), memory.empty)
         assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 

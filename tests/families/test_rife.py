@@ -405,6 +405,19 @@ def test_lean_equals_plain_for_published_weights():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("flavour", LEAN)
+def test_lean_off_the_cpu(flavour):
+    """The branches for other devices, as far as one without numbers shows them."""
+    net = tiny_net(flavour).to("meta", torch.bfloat16, memory_format=torch.channels_last)
+    frames = [seen(net, torch.empty(1, 3, 256, 128, device="meta")) for _ in range(2)]
+    flow, mask = lean_flow(net, *frames, torch.empty(3, device="meta"))
+    assert flow.shape == (3, 4, 256, 128)
+    assert mask.shape == (3, 1, 256, 128)
+    assert {flow.device.type, mask.device.type} == {"meta"}
+    assert flow.dtype == mask.dtype == torch.float32
+
+
+@torch.no_grad()
 def test_lean_follows_changed_weights():
     net, (left, right) = tiny_net("five"), pair()
     frames, time = (seen(net, left), seen(net, right)), torch.tensor([0.5])

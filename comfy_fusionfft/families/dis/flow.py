@@ -34,7 +34,7 @@ from ...contract import Flow, Position
 from ...errors import InputError
 from ...ops.dis import DenseInverseSearch, Preset, grey_bytes, run_all
 from ...ops.intermediate import intermediate_flow
-from ...ops.scratch import PairMemo
+from ...ops.pair_memo import PairMemo
 
 PAIRS = 3
 """Pairs of frames whose motion is kept: other instants between them may be asked for in another call."""

@@ -19,6 +19,7 @@ from ...errors import InputError
 from ...ops import spectral
 from ...ops.between import flow_between, link_time
 from ...ops.limits import limit_, limits
+from ...ops.memory import numbers
 from .anchors import Link, link
 from .config import MAX_ANCHORS
 from .inputs import FusionInput, from_links, from_nested
@@ -152,7 +153,7 @@ class Fuse:
         exists = [0 <= place < len(images) for place in places]
         blank = torch.zeros_like(images[left][:, :, :1, :1]).expand_as(images[left])
         frames = [images[place] if there else blank for place, there in zip(places, exists, strict=True)]
-        return frames, torch.tensor(exists, device=blank.device).expand(len(window.times), -1).clone()
+        return frames, numbers(exists, blank.device).expand(len(window.times), -1).clone()
 
     def _near(self, window: Window, left: int) -> Flow:
         held = self._held(window, left)
@@ -180,7 +181,7 @@ class Fuse:
         return window.once("link", tuple(ends), lambda: link(self._held(window, left).flow.flow))
 
     def _times(self, near: Flow, times: list[Position]) -> Tensor:
-        return torch.tensor([float(t) for t in times], device=near.flow.device)
+        return numbers([float(t) for t in times], near.flow.device)
 
     def _swap(self, window: Window, left: int, x: FusionInput, made: Tensor, views: Tensor | None) -> Tensor:
         colour = made[:, :3]

@@ -37,7 +37,6 @@ from torch import Tensor
 
 from ...ops.dis import DenseInverseSearch, run_all
 from ...ops.intermediate import carried, flow_weight, linear_velocity, velocity_of, visibility_mask
-from ...ops.scratch import fresh
 from ...ops.strips import strip_rows, strips
 
 SEARCHES = ("whole", "margin", "levelled", "quarter", "polynomials", "plane")
@@ -190,11 +189,11 @@ def weights(found: Tensor) -> Tensor:
 
 @torch.no_grad()
 def at_times(
-    found: Tensor, times: Tensor, weight: Tensor | None = None, empty: Callable[..., Tensor] = fresh
+    found: Tensor, times: Tensor, weight: Tensor | None = None, empty: Callable[..., Tensor] = torch.empty
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``(B, K, 2, 2, h, w)`` from ``search`` and ``(B,)`` in (0, 1) -> guesses at these instants.
 
-    weight: ``weights(found)``, where it is known already. empty: where results are put, as of ``Scratch.empty``.
+    weight: ``weights(found)``, where it is known already. empty: where results are put, ``torch.empty`` or the like.
 
     velocity: ``(B, COUNT, 2, h, w)`` pixels from the left to the right frame, for each place at the instant.
     trust: ``(B, COUNT - 1, h, w)`` in 0..1: how far a guess led there from a frame, and is the same forth and back.
@@ -203,8 +202,8 @@ def at_times(
     batch, (height, width) = len(found), found.shape[-2:]
     like = {"dtype": torch.float32, "device": found.device}
     weight = weights(found) if weight is None else weight
-    velocity = empty("velocity", batch, COUNT, 2, height, width, **like)
-    trust = empty("trust", batch, COUNT - 1, height, width, **like)
+    velocity = empty(batch, COUNT, 2, height, width, **like)
+    trust = empty(batch, COUNT - 1, height, width, **like)
     velocity[:, -1] = 0
     t = times.to(found).view(-1, 1, 1, 1)
     way = 1 - 2 * torch.arange(2, device=found.device).view(2, 1, 1, 1)

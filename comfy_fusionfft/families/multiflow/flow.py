@@ -12,7 +12,8 @@ from torch import Tensor
 from ...contract import Flow, Position
 from ...errors import InputError
 from ...ops.dis import brightness, grey_bytes
-from ...ops.scratch import PairMemo, Scratch
+from ...ops.memory import Memory
+from ...ops.pair_memo import PairMemo
 from . import candidates
 from .candidates import Greys
 from .net import MultiFlowNet, levelled
@@ -48,7 +49,7 @@ class MultiFlow:
         self.net, self.scale = net.eval(), scale
         self.modulus = int(net.config.modulus * max(1, 1 / scale))
         self._found = PairMemo(PAIRS)
-        self._scratch = Scratch()
+        self._memory = Memory()
 
     @torch.no_grad()
     def features(self, image: Tensor, position: Position | None = None) -> _Features:
@@ -61,7 +62,7 @@ class MultiFlow:
     ) -> Flow:
         """``(1, 3, H, W)`` twice and times ``(T,)`` in (0, 1) -> Flow of T instants."""
         flows, weights = self._found(left_features, right_features, lambda: _searched(left_features, right_features))
-        looks, empty = (left_features.look, right_features.look), self._scratch.empty
+        looks, empty = (left_features.look, right_features.look), self._memory.empty
         made = []
         for time in times.to(flows.device).split(1):  # the guesses of one instant at a time: they are many
             guesses = candidates.at_times(flows, time, weights, empty)

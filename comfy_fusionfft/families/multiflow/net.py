@@ -29,7 +29,6 @@ from ...ops.box import box_mean
 from ...ops.dis import brightness
 from ...ops.grid import pixel_places, sampling_grid
 from ...ops.layout import planes_of
-from ...ops.scratch import fresh
 from ...ops.strips import strip_rows, strips
 from .candidates import COUNT, SHRINK
 from .config import MultiFlowConfig
@@ -114,9 +113,9 @@ class MultiFlowNet(nn.Module):
         trust: Tensor,
         mask: Tensor,
         time: Tensor,
-        empty: Callable[..., Tensor] = fresh,
+        empty: Callable[..., Tensor] = torch.empty,
     ) -> Flow:
-        """``forward`` for two pictures' ``look``. empty: where to put what is needed meanwhile, ``Scratch.empty``."""
+        """``forward`` for two pictures' ``look``. empty: ``torch.empty`` or the like, for what is needed meanwhile."""
         trial = compare(left, right, velocity, trust, mask, time, self.enter.weight.dtype, empty)
         x = self.understand(trial.planes)
         height, width = mask.shape[-2:]
@@ -215,14 +214,14 @@ def compare(
     mask: Tensor,
     time: Tensor,
     dtype: torch.dtype = torch.float32,
-    empty: Callable[..., Tensor] = fresh,
+    empty: Callable[..., Tensor] = torch.empty,
 ) -> Trial:
     """``attempt`` for two pictures' ``look``, whose planes are of ``dtype``. empty: where they are put."""
     batch, count, _, height, width = velocity.shape
     device = velocity.device
     cells = [-(-side // CELL) * CELL for side in (height, width)]
-    planes = empty("planes", batch, *cells, PLANES, dtype=dtype, device=device).permute(0, 3, 1, 2)
-    gaps = empty("gaps", batch, count, height, width, dtype=torch.float32, device=device)
+    planes = empty(batch, *cells, PLANES, dtype=dtype, device=device).permute(0, 3, 1, 2)
+    gaps = empty(batch, count, height, width, dtype=torch.float32, device=device)
     t = time.view(-1, 1, 1, 1)
     x, y = pixel_places(velocity)
     shares = [share.repeat_interleave(count, 0) for share in (-t, 1 - t)]  # (B·COUNT, 1, 1, 1)
