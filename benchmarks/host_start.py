@@ -19,8 +19,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from devhost.install import NEWEST  # noqa: E402
-from devhost.server import HostServer  # noqa: E402
+from devhost.install import NEWEST
+from devhost.server import HostServer
 
 TIMER = Path(__file__).parent / "import_timer"
 

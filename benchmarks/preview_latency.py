@@ -24,15 +24,15 @@ from statistics import median, quantiles
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-from comfy_fusionfft.contract import Frame  # noqa: E402
-from comfy_fusionfft.video import ClipInfo, open_clip, write_clip  # noqa: E402
-from devhost.browser import FrontEnd, chromium, open_page  # noqa: E402
-from devhost.clip import DEMO_CLIP, draw  # noqa: E402
-from devhost.install import NEWEST  # noqa: E402
-from devhost.server import HostServer  # noqa: E402
+from comfy_fusionfft.contract import Frame
+from comfy_fusionfft.video import ClipInfo, open_clip, write_clip
+from devhost.browser import FrontEnd, chromium, open_page
+from devhost.clip import DEMO_CLIP, draw
+from devhost.install import NEWEST
+from devhost.server import HostServer
 
 SWAP = 7
 """Spectral Swap in the workflow."""
