@@ -62,7 +62,7 @@ class Warp:
         else:
             middle = window.positions[left] + Position(1, 2)
             first = [self.side == "left" or (self.side == "near" and t <= middle) for t in window.times]
-            share = numbers(first, motion.mask.device)[:, None, None, None]
+            share = numbers(first, motion.mask.device).float()[:, None, None, None]
         return limited(torch.lerp(views[1], views[0], share), *map(limits, near))
 
 

@@ -245,7 +245,7 @@ def test_a_peak_is_what_was_held_at_once():
     peak = Peak("cpu")
     for _ in range(3):
         torch.ones(16 * 2**20).sum()
-    assert 60 < peak.mib() < 90
+    assert 60 < peak.mib() < 160  # not all three together, whatever else the process does
 
 
 def options(tmp_path, **more):
