@@ -36,14 +36,19 @@ def planes_of(picture: Tensor) -> Tensor:
     return planes.unflatten(2, picture.shape[-2:])
 
 
-def pixel_shuffled(picture: Tensor) -> Tensor:
-    """``F.pixel_shuffle(picture, 2)`` for ``(B, 4c, h, w)`` in channels_last -> float32 planes ``(B, c, 2h, 2w)``."""
+def pixel_shuffled(picture: Tensor, out: Tensor | None = None) -> Tensor:
+    """``F.pixel_shuffle(picture, 2)`` for ``(B, 4c, h, w)`` in channels_last -> float32 planes ``(B, c, 2h, 2w)``.
+
+    out: where to write them; its rows must be contiguous.
+    """
     planes = planes_of(picture).float()
+    batch, count, height, width = len(planes), planes.shape[1] // 4, *planes.shape[2:]
+    if out is None:
+        out = planes.new_empty(batch, count, 2 * height, 2 * width)
     if planes.device.type != "cpu":
-        return F.pixel_shuffle(planes, 2)
-    parts = planes.unflatten(1, (-1, 2, 2))  # (B, c, row, column, h, w)
-    batch, count, *_, height, width = parts.shape
-    made = planes.new_empty(batch, count, height, 2, width, 2)
+        return out.copy_(F.pixel_shuffle(planes, 2))
+    parts = planes.unflatten(1, (count, 2, 2))  # (B, c, row, column, h, w)
+    pairs = torch.view_as_complex(out.unflatten(3, (width, 2)).unflatten(2, (height, 2)))  # (B, c, h, row, w)
     for row in (0, 1):  # neighbours in a row, written as real and imaginary part, take one pass
-        torch.complex(parts[:, :, row, 0], parts[:, :, row, 1], out=torch.view_as_complex(made)[:, :, :, row])
-    return made.view(batch, count, 2 * height, 2 * width)
+        torch.complex(parts[:, :, row, 0], parts[:, :, row, 1], out=pairs[:, :, :, row])
+    return out

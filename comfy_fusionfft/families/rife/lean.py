@@ -104,8 +104,8 @@ def _encoded(net: IFNet, image: Tensor, empty: Callable[..., Tensor]) -> Tensor:
         x = image[:, :, top:bottom].to(weight.dtype)
         for layer in layers:
             x = layer(x)
-        x = pixel_shuffled(F.conv2d(x, weight, bias, padding=1))
-        planes[:, 3:, rows] = x[:, :, rows.start - top : rows.stop - top]
+        x = F.conv2d(x, weight, bias, padding=1)
+        pixel_shuffled(x[:, :, (rows.start - top) // 2 : (rows.stop - top) // 2], out=planes[:, 3:, rows])
     return planes
 
 
