@@ -1,4 +1,4 @@
-"""Means over square surroundings."""
+"""Means over square surroundings, and sums over neighbours."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def box_mean(planes: Tensor, window: int) -> Tensor:
     if planes.device.type != "cpu":
         return F.avg_pool2d(planes, window, 1, half, count_include_pad=False)
     # Sums of 2, 4, 8 neighbours, each of two of the ones before: half a dozen sweeps instead of window² visits.
-    sums = _sums(_sums(F.pad(planes, (half, half, half, half)), window, -1), window, -2)
-    rows, columns = (_sums(F.pad(planes.new_ones(side), (half, half)), window, 0) for side in planes.shape[-2:])
+    sums = sums_along(sums_along(F.pad(planes, (half, half, half, half)), window, -1), window, -2)
+    rows, columns = (sums_along(F.pad(planes.new_ones(side), (half, half)), window, 0) for side in planes.shape[-2:])
     return sums / (rows[:, None] * columns)
 
 
-def _sums(x: Tensor, window: int, dim: int) -> Tensor:
-    """Sums of ``window`` neighbours, for each place that has them all."""
+def sums_along(x: Tensor, window: int, dim: int) -> Tensor:
+    """Sums of ``window`` neighbours along ``dim``, for each place that has them all. window: as of ``box_mean``."""
     length = x.shape[dim]
     part, reach = x, 1
     while 2 * reach < window:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.box import sums_along
+
 FINE, COARSE = 0.6, 1.6
 """Grain is what lies between blurs of these standard deviations, in pixels."""
 RADIUS = 5
@@ -35,7 +37,7 @@ class NoiseInject(nn.Module):
         """Brightness of two warped views ``(B, 2, H, W)`` float32 -> grain ``(B, 1, H, W)``."""
         grain = self.band(grey)
         energy = F.pad(grain.detach().square(), (NEIGHBOURHOOD // 2,) * 4)
-        energy = _box(_box(energy, -2), -1)
+        energy = sums_along(sums_along(energy, NEIGHBOURHOOD, -2), NEIGHBOURHOOD, -1)
         return torch.where(energy[:, :1] >= energy[:, 1:], grain[:, :1], grain[:, 1:])
 
 
@@ -70,11 +72,3 @@ def _along(x: Tensor, sigma: float, dim: int) -> Tensor:
             both = x.narrow(dim, RADIUS - i, size) + x.narrow(dim, RADIUS + i, size)
             made = made.add_(both, alpha=tap / total)
     return made
-
-
-def _box(x: Tensor, dim: int) -> Tensor:
-    """Sums of ``NEIGHBOURHOOD`` = 9 neighbours along one dimension, by doubling; shorter by 8."""
-    whole, size = x, x.shape[dim] - NEIGHBOURHOOD + 1
-    for step in (1, 2, 4):
-        x = x.narrow(dim, 0, x.shape[dim] - step) + x.narrow(dim, step, x.shape[dim] - step)
-    return x.narrow(dim, 0, size) + whole.narrow(dim, NEIGHBOURHOOD - 1, size)

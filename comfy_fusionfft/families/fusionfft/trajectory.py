@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.grid import pixel_places
 from ...ops.warp import look_up
 from .anchors import Anchors
 from .blocks import Residual, Upsample, activate, conv, zero
@@ -113,9 +114,8 @@ class TrajectoryRefinement(nn.Module):
         anchors = x.valid.shape[1]
         motion = halved(x.motion)  # (B, 1 or 2, 2, 2, rows/2, W/2), in pixels of the whole size
         bow = halved(bent.offset(x.time) * float(quadratic))
-        height, width = motion.shape[-2:]
-        at_x = torch.arange(width, device=motion.device, dtype=motion.dtype)
-        at_y = torch.arange(strip.top // 2, strip.top // 2 + height, device=motion.device, dtype=motion.dtype)
+        at_x, at_y = pixel_places(motion)
+        at_y = at_y + strip.top // 2
         ways = motion.flatten(1, 2).unbind(1)
         there = x.valid.flatten(1).unbind(1)
         views = [

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...ops.bicubic import bicubic_look_up
+from ...ops.grid import pixel_places
 from .inputs import FusionInput, blanked
 from .rearrange import unshuffle_into
 
@@ -24,12 +25,10 @@ def warp_views(x: FusionInput, top: int = 0) -> list[Tensor]:
 
     One by one: together they would have to be copied first.
     """
-    height, width = x.motion.shape[-2:]
-    at_x = torch.arange(width, device=x.motion.device, dtype=torch.float32)
-    at_y = torch.arange(top, top + height, device=x.motion.device, dtype=torch.float32)
+    at_x, at_y = pixel_places(x.motion)
     ways, valid = x.motion.flatten(1, 2).unbind(1), x.valid.flatten(1).unbind(1)
     return [
-        blanked(bicubic_look_up(picture.float(), way, at_x, at_y), there[:, None, None, None])
+        blanked(bicubic_look_up(picture.float(), way, at_x, at_y + top), there[:, None, None, None])
         for picture, way, there in zip(x.pictures, ways, valid, strict=True)
     ]
 
