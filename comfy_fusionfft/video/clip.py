@@ -1,13 +1,13 @@
 """A clip: what a video file or an image folder says about itself, and its frames, streamed.
 
-``open_clip`` looks once (header and first picture); iterating the clip reads it from the start, one
+``open_clip`` looks once (header and first picture); ``clip.frames()``, or iterating the clip, reads it, one
 frame at a time, as often as wanted. Nothing but the frame being handed out is kept in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 from ..contract import Frame
 from ..errors import MediaError
 from .colour import Colour
+from .light import Light
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class ClipInfo:
     codec, pixel_format: FFmpeg's names; for images the file type and ``rgb8``, ``grey16``, ``rgbaf32``.
     sample_aspect: width over height of one sample, None when unknown.
     rotation: degrees counter-clockwise that were applied for display.
+    metadata: the container's tags, such as title and comment, without those about the file itself (``tags``).
+    light: of an HDR clip, what it says about brightness.
     """
 
     path: Path
@@ -46,20 +49,35 @@ class ClipInfo:
     rotation: int = 0
     has_audio: bool = False
     floating: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    light: Light | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """``info`` and, by iteration, the Frames in presentation order; each iteration is a fresh pass.
+    """``info``, and the Frames in presentation order; each pass is a fresh one.
 
-    Raises MediaError while iterating when the file turns out to be damaged.
+    Raises MediaError while reading when the file turns out to be damaged.
     """
 
     info: ClipInfo
-    read: Callable[[], Iterator[Frame]]
+    read: Callable[[int, int | None], Iterator[Frame]]
+
+    def frames(self, start: int = 0, longest_side: int | None = None) -> Iterator[Frame]:
+        """The frames from number ``start`` on, at the times they have when all are read.
+
+        longest_side: larger pictures are reduced to it, by area, to 8 bits per channel, while they are converted:
+            a fraction of the work, for looking at many of them.
+        Raises MediaError for numbers that cannot be.
+        """
+        if start < 0:
+            raise MediaError(f"reading was to start at frame {start}: give 0 for the first")
+        if longest_side is not None and longest_side < 1:
+            raise MediaError(f"pictures with a longest side of {longest_side} were wanted: give at least 1")
+        return self.read(start, longest_side)
 
     def __iter__(self) -> Iterator[Frame]:
-        return self.read()
+        return self.frames()
 
 
 DEFAULT_IMAGE_RATE = Fraction(24)
@@ -89,3 +107,11 @@ def open_clip(path: str | Path, *, rate: Fraction | int | None = None) -> Clip:
     from .read_video import open_video
 
     return open_video(path, rate)
+
+
+def reduced_size(width: int, height: int, longest_side: int | None) -> tuple[int, int]:
+    """The size of a ``width`` x ``height`` picture with its longest side at most ``longest_side``."""
+    if longest_side is None or max(width, height) <= longest_side:
+        return width, height
+    scale = Fraction(longest_side, max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -25,8 +25,9 @@ import cv2
 
 from ..contract import Frame
 from ..errors import MediaError
-from .clip import Clip, ClipInfo
+from .clip import Clip, ClipInfo, reduced_size
 from .colour import RGB, Colour
+from .samples import to_type
 
 SUFFIXES = {
     ".png": "png",
@@ -62,7 +63,7 @@ def open_images(path: Path, rate: Fraction) -> Clip:
         colour=Colour(matrix=RGB, range="full"),
         floating=floating,
     )
-    return Clip(info, lambda: _frames(files, info))
+    return Clip(info, lambda start, longest_side: _frames(files, info, start, longest_side))
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -130,9 +131,12 @@ def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts], path.name
 
 
-def _frames(files: list[Path], info: ClipInfo) -> Iterator[Frame]:
-    for index, file in enumerate(files):
+def _frames(files: list[Path], info: ClipInfo, start: int, longest_side: int | None) -> Iterator[Frame]:
+    size = reduced_size(info.width, info.height, longest_side)
+    for index, file in enumerate(files[start:], start):
         pixels = _widen(read_image(file), file, files[0], info)
+        if longest_side is not None:
+            pixels = to_type(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1), np.uint8)
         yield Frame(torch.from_numpy(pixels), Fraction(index) / info.rate)
 
 

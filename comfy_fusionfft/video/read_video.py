@@ -20,9 +20,11 @@ import torch
 
 from ..contract import Frame
 from ..errors import MediaError
-from .clip import DEFAULT_IMAGE_RATE, Clip, ClipInfo
+from .clip import DEFAULT_IMAGE_RATE, Clip, ClipInfo, reduced_size
 from .colour import RGB, Colour
+from .light import read_light
 from .picture import Converter, Layout
+from .tags import read_tags
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: raw streams, whose pts are guesses of the parser
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: the cover of a song is not a video
@@ -37,21 +39,22 @@ def open_video(path: Path, rate: Fraction | None) -> Clip:
         if picture is None:
             raise MediaError(f"{path} has a video stream of which nothing decodes: repair it or copy it again")
         info = _info(path, rate, container, stream, picture)
-    return Clip(info, lambda: _frames(info))
+    return Clip(info, lambda start, longest_side: _frames(info, start, longest_side))
 
 
-def _frames(info: ClipInfo) -> Iterator[Frame]:
+def _frames(info: ClipInfo, start: int, longest_side: int | None) -> Iterator[Frame]:
     with _opened(info.path) as (container, stream):
         clock = _Clock(info.rate, trusted=not int(container.format.flags) & _NO_TIMESTAMPS)
         convert = turn = None
-        for picture in _pictures(container, stream, info.path):
+        for number, picture in enumerate(_pictures(container, stream, info.path)):
             if convert is None:
-                colour = _stored_colour(info, picture)
-                convert = Converter(picture.width, picture.height, colour)
+                size = reduced_size(picture.width, picture.height, longest_side)
+                convert = Converter(*size, _stored_colour(info, picture), small=longest_side is not None)
                 turn = _Turn.of(picture)
-            pixels = np.ascontiguousarray(turn(convert(picture)))
             # pictures that a decoder held back to the end come without a time base
-            yield Frame(torch.from_numpy(pixels), clock(picture.pts, picture.time_base or stream.time_base))
+            seconds = clock(picture.pts, picture.time_base or stream.time_base)
+            if number >= start:
+                yield Frame(torch.from_numpy(np.ascontiguousarray(turn(convert(picture)))), seconds)
 
 
 @contextmanager
@@ -160,6 +163,8 @@ def _info(
         sample_aspect=aspect,
         rotation=turn.degrees,
         has_audio=bool(container.streams.audio),
+        metadata=read_tags(container.metadata, container.format.name),
+        light=read_light(picture),
     )
 
 

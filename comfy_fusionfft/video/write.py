@@ -1,17 +1,17 @@
 """A stream of Frames -> a video file or a folder of images, all of it or nothing.
 
-Everything goes to a hidden name beside the target, which gets its real name when it is complete.
-When the user stops half-way, what is done becomes ``<name>.partial``, playable; after any other
-failure nothing is left behind. An existing output stays untouched until its successor is complete.
+Everything goes to a hidden folder beside the target (``work``); the target gets its name when it is complete.
+When the user stops half-way, what is done becomes ``<name>.partial``, playable. With a ``Work`` of the caller's,
+finished pieces stay after a stop and after any failure, and the next run goes on behind them; otherwise nothing is
+left behind. An existing output stays untouched until its successor is complete.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +22,8 @@ from ..contract import Frame
 from ..errors import Cancelled, FusionFFTError, MediaError, OutputExistsError
 from .clip import DEFAULT_IMAGE_RATE, ClipInfo
 from .codecs import CONTAINERS
+from .sound import Sound
+from .work import Span, Work, private_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ class _Writer(Protocol):
 
     def add(self, frame: Frame) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self) -> Path: ...
+
+    def finish_partial(self) -> Path: ...
 
     def abort(self) -> None: ...
 
@@ -55,64 +59,88 @@ def write_clip(
     codec: str | None = None,
     quality: int | None = None,
     overwrite: bool = False,
-    audio_from: Path | None = None,
+    sound: Sound | None = None,
+    metadata: Mapping[str, str] | None = None,
+    work: Work | None = None,
     on_frame: Callable[[int, Frame], None] | None = None,
 ) -> Written:
     """Pull ``frames`` and write them.
 
     path: a video file (.mp4, .mkv, .mov, .webm, .avi), or a folder of images when it has no suffix or
         ends in a slash.
-    like: the source; its depth, colour tags and sample aspect are carried over.
+    like: the source; its depth, colour tags, sample aspect, light and container tags are carried over.
     rate: constant frame rate; None keeps every frame's own time. Folders have no clock.
     codec: h264, hevc, av1, vp9, prores or ffv1; for folders png, tiff, jpg, webp, exr or bmp.
     quality: the codec's own scale (CRF for video, 1..100 for jpg and webp); None: visually lossless.
-    audio_from: file whose sound is copied, packet by packet, where the container takes it.
-    on_frame: called with the number of frames written and the frame, after each of them.
+    sound: what is heard with it, where the container takes it.
+    metadata: container tags beside the source's, or instead of those with the same name.
+    work: from ``open_work(path, ...)``: ``frames`` begin with output frame number ``work.done``, and what is finished
+        stays when the run fails. Closed at the end.
+    on_frame: called with the number of frames written, earlier runs' included, and the frame, after each of them.
 
     Raises, before the first frame is pulled: OutputExistsError, and MediaError for a codec or container
     that cannot be. Later: MediaError when writing fails, and Cancelled, which says what was kept, when
     ``frames`` or ``on_frame`` raises Cancelled or KeyboardInterrupt.
     """
-    target = _Target.of(path, like, audio_from, overwrite)
-    with _explained(target.path):
-        writer = target.writer(like, rate, codec, quality, audio_from)
-    count, first, last, step = 0, None, None, None
+    try:
+        target = _Target.of(path, like, sound, overwrite)
+        with _explained(target.path):
+            work = work or private_work(target.path)
+            writer = target.writer(work, like, rate, codec, quality, sound, metadata)
+    except BaseException:
+        if work is not None:
+            work.close()
+        raise
+    earlier, span = work.done, Span(work.last)
     try:
         for frame in frames:
             with _explained(target.path):
                 writer.add(frame)
-            count += 1
-            first, step, last = first or frame, frame.seconds - (last or frame).seconds, frame
+            span.add(frame)
             if on_frame is not None:
-                on_frame(count, frame)
-        if last is None:
+                on_frame(earlier + span.frames, frame)
+        count = earlier + span.frames
+        if not count:
             raise MediaError(f"there are no frames to write to {target.path}: give a clip with at least one")
         with _explained(target.path):
-            writer.finish()
-            target.publish()
+            made = writer.finish()
+            begins = work.pieces[0].begins
+            target.publish(made)
     except (Cancelled, KeyboardInterrupt) as stop:
-        kept = _keep_partial(target, writer) if last is not None else None
-        if kept is None:
-            _abort(target, writer)
+        count = earlier + span.frames
+        kept = _keep_partial(target, writer, work) if count else None
+        note = _leave(writer, work)
+        if kept is None and note is None:
             raise
-        raise Cancelled(f"stopped after {count} frames: they are in {kept}") from stop
-    except BaseException:
-        _abort(target, writer)
+        parts = (f"stopped after {count} frames" + (f": they are in {kept}" if kept else ""), note)
+        raise Cancelled("; ".join(part for part in parts if part)) from stop
+    except BaseException as error:
+        if (note := _leave(writer, work)) is None:
+            raise
+        if isinstance(error, FusionFFTError):
+            raise type(error)(f"{error}; {note}") from error
+        if hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(note)
         raise
+    work.discard()
     interval = 1 / (rate or like.rate or DEFAULT_IMAGE_RATE)
-    seconds = count / rate if rate else last.seconds - first.seconds + (step or interval)
+    seconds = count / rate if rate else span.last.seconds - begins + (span.last.step or interval)
     return Written(target.path, count, seconds, True, writer.notes)
+
+
+def check_target(path: str | Path, like: ClipInfo, overwrite: bool = False) -> None:
+    """Raise now what ``write_clip`` would raise about the name, for callers that have much to do before."""
+    _Target.of(path, like, None, overwrite)
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
     path: Path
     is_folder: bool
-    temporary: Path
     overwrite: bool
 
     @classmethod
-    def of(cls, path: str | Path, like: ClipInfo, audio_from: Path | None, overwrite: bool) -> _Target:
+    def of(cls, path: str | Path, like: ClipInfo, sound: Sound | None, overwrite: bool) -> _Target:
         """Decide what ``path`` means; raise when it cannot or must not be written."""
         text, path = os.fspath(path), Path(path)
         suffix = path.suffix.lower()
@@ -122,13 +150,10 @@ class _Target:
                 f"{path} has the suffix {suffix}, which is no video this can write: use {', '.join(CONTAINERS)}, "
                 "or a name without a suffix for a folder of images"
             )
-        if audio_from is not None and not Path(audio_from).is_file():
-            raise MediaError(f"no sound can be copied from {audio_from}: give an existing video or audio file")
-        for source in (like.path, audio_from):
+        for source in (like.path, sound and sound.path):
             if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
                 raise MediaError(f"{path} is both input and output: give the output another name")
-        name = f".{path.name if is_folder else path.stem}.{secrets.token_hex(4)}.part"
-        target = cls(path, is_folder, path.with_name(name if is_folder else name + path.suffix), overwrite)
+        target = cls(path, is_folder, overwrite)
         target.check_free()
         return target
 
@@ -148,48 +173,60 @@ class _Target:
         raise OutputExistsError(f"{self.path} exists already: pass --overwrite to replace it, or give another name")
 
     def writer(
-        self, like: ClipInfo, rate: Fraction | None, codec: str | None, quality: int | None, audio_from: Path | None
+        self,
+        work: Work,
+        like: ClipInfo,
+        rate: Fraction | None,
+        codec: str | None,
+        quality: int | None,
+        sound: Sound | None,
+        metadata: Mapping[str, str] | None,
     ) -> _Writer:
         if self.is_folder:
             from .write_images import ImageWriter
 
-            return ImageWriter(self.temporary, like, codec, quality)
+            return ImageWriter(work, like, codec, quality)
         from .write_video import VideoWriter
 
-        return VideoWriter(self.temporary, like, rate, codec, quality, audio_from)
+        return VideoWriter(work, self.path.suffix.lower(), like, rate, codec, quality, sound, metadata)
 
-    def publish(self) -> None:
+    def publish(self, made: Path) -> None:
         """Give the finished work its name."""
         self.check_free()
         if self.is_folder and self.path.exists():
-            old = self.temporary.with_suffix(".old")
+            # Beside the work folder, not in it: nothing that clears that one up may take the old output along.
+            old = made.parent.with_suffix(".old")
             self.path.rename(old)
             try:
-                self.temporary.rename(self.path)
+                made.rename(self.path)
             except OSError:
                 old.rename(self.path)
                 raise
             shutil.rmtree(old, ignore_errors=True)
         else:
-            self.temporary.replace(self.path)
+            made.replace(self.path)
 
-    def publish_partial(self) -> Path:
-        """Give unfinished work a name of its own, never one that is taken."""
+    def publish_partial(self, made: Path, keep: bool) -> Path:
+        """Give unfinished work a name of its own, never one that is taken. keep: images stay where they are, too."""
         number = ""
         while True:
             stem = f"{self.path.name if self.is_folder else self.path.stem}.partial{number}"
             path = self.path.with_name(stem if self.is_folder else stem + self.path.suffix)
             if not path.exists():
-                self.temporary.rename(path)
+                if self.is_folder and keep:
+                    shutil.copytree(made, path, copy_function=_link)
+                else:
+                    made.rename(path)
                 return path
             number = int(number or 1) + 1
 
-    def discard(self) -> None:
-        if self.is_folder:
-            shutil.rmtree(self.temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                self.temporary.unlink(missing_ok=True)
+
+def _link(source: str, target: str) -> None:
+    """A second name where the file system has such, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _is_numbered_image(entry: Path) -> bool:
@@ -198,22 +235,24 @@ def _is_numbered_image(entry: Path) -> bool:
     return entry.is_file() and entry.stem.isdigit() and entry.suffix.lower() in SUFFIXES
 
 
-def _keep_partial(target: _Target, writer: _Writer) -> Path | None:
+def _keep_partial(target: _Target, writer: _Writer, work: Work) -> Path | None:
     """Finish what is there; None when even that fails."""
     try:
-        writer.finish()
-        return target.publish_partial()
+        return target.publish_partial(writer.finish_partial(), work.keep)
     except Exception:
         return None
     except BaseException:  # a second Ctrl-C: the user does not want to wait even for this
-        _abort(target, writer)
+        _leave(writer, work)
         raise
 
 
-def _abort(target: _Target, writer: _Writer) -> None:
+def _leave(writer: _Writer, work: Work) -> str | None:
+    """Let go of everything -> what people should know of the pieces that stay, None when none do."""
     with suppress(Exception):
         writer.abort()
-    target.discard()
+    if not work.close():
+        return None
+    return f"{work.done} finished frames are kept: run the same command again to go on"
 
 
 @contextmanager
@@ -234,8 +273,6 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _media_error(path: Path, error: Exception) -> MediaError:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return MediaError(
-            f"disk full while writing {path}: free space or choose another folder; nothing was left behind"
-        )
+        return MediaError(f"disk full while writing {path}: free space or choose another folder")
     reason = getattr(error, "strerror", None) or error
     return MediaError(f"{path} cannot be written ({reason}): choose another place or another codec")

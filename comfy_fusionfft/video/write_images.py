@@ -2,11 +2,13 @@
 
 Integers are written as they are, bit for bit, in types that hold them; floats are rounded to the
 source's depth. PNG is the default; a source of floats goes to OpenEXR where OpenCV has it, else to
-float TIFF. Alpha is stored straight, in every type.
+float TIFF. Alpha is stored straight, in every type. Images are written once, in the work folder, and
+become safe in runs of ``IMAGES_PER_PIECE``.
 """
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,10 @@ from ..contract import Frame
 from ..errors import MediaError
 from .clip import ClipInfo
 from .samples import samples_of, to_type
+from .work import Piece, Span, Work
+
+IMAGES_PER_PIECE = 16
+"""Images that a crash costs at most."""
 
 IMAGE_CODECS = ("png", "tiff", "jpg", "webp", "exr", "bmp")
 _ALSO_KNOWN_AS = {"jpeg": "jpg", "tif": "tiff"}
@@ -23,36 +29,66 @@ _EIGHT_BIT = ("jpg", "webp", "bmp")
 
 
 class ImageWriter:
-    """Writes into ``folder``, which it makes when the first frame comes. notes: what could not be kept."""
+    """Writes a folder of images. notes: what could not be kept."""
 
-    def __init__(self, folder: Path, like: ClipInfo, codec: str | None, quality: int | None) -> None:
-        self._folder = folder
+    def __init__(self, work: Work, like: ClipInfo, codec: str | None, quality: int | None) -> None:
+        self._work = work
+        self._folder = work.folder / "images"
         self._codec = _choose(codec, like)
         self._options = _options(self._codec, quality)
         self._float_type = np.float32 if like.floating else (np.uint16 if like.bit_depth > 8 else np.uint8)
-        self._count = 0
         self.notes: tuple[str, ...] = ()
+        self._next_piece()
 
     def add(self, frame: Frame) -> None:
-        if self._count == 0:
-            self._folder.mkdir(parents=True)
+        self._folder.mkdir(exist_ok=True)
         pixels = self._storable(samples_of(frame))
-        good, data = cv2.imencode(f".{self._codec}", _to_bgr(pixels), self._options)
+        good, encoded = cv2.imencode(f".{self._codec}", _to_bgr(pixels), self._options)
         if not good:
             raise MediaError(f"OpenCV cannot encode {pixels.dtype} images as {self._codec}: choose png or tiff")
-        file = self._folder / f"{self._count:07d}.{self._codec}"
+        file = self._folder / f"{self._work.done + self._span.frames:07d}.{self._codec}"
+        data = encoded.tobytes()
         try:
-            file.write_bytes(data.tobytes())
+            file.write_bytes(data)
         except BaseException:
             file.unlink(missing_ok=True)  # never half an image, not even when interrupted
             raise
-        self._count += 1
+        self._size += len(data)
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._span.add(frame)
+        if self._span.frames == IMAGES_PER_PIECE:
+            self._end_piece()
 
-    def finish(self) -> None:
-        """Every image is complete on its own."""
+    def finish(self) -> Path:
+        """-> the folder of all images, in the work folder."""
+        if self._span.frames:
+            self._end_piece()
+        return self._folder
+
+    def finish_partial(self) -> Path:
+        """The same: images do not depend on where a run was stopped, so that all of them are safe."""
+        return self.finish()
 
     def abort(self) -> None:
-        """Nothing is held open; the caller removes the folder."""
+        if self._work.keep and self._span.frames:
+            self._end_piece()
+
+    def _end_piece(self) -> None:
+        piece = Piece(
+            frames=self._span.frames,
+            begins=self._span.begins,
+            last=self._span.last,
+            pattern=f"images/{{:07d}}.{self._codec}",
+            first=self._work.done,
+            count=self._span.frames,
+            size=self._size,
+            checksum=self._checksum,
+        )
+        self._work.add(piece)
+        self._next_piece()
+
+    def _next_piece(self) -> None:
+        self._span, self._size, self._checksum = Span(self._work.last), 0, 0
 
     def _storable(self, pixels: np.ndarray) -> np.ndarray:
         if self._codec in _EIGHT_BIT:

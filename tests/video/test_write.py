@@ -140,10 +140,12 @@ def test_full_disk_in_a_folder(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_full_disk_in_a_video(tmp_path, monkeypatch):
-    # /dev/full refuses every write as a full disk does; the hidden name is made to lead there.
-    monkeypatch.setattr("comfy_fusionfft.video.write.secrets.token_hex", lambda count: "0")
-    (tmp_path / ".out.0.part.mkv").symlink_to("/dev/full")
+@pytest.mark.parametrize("file", ["whole.mkv", "000000.packets.part"])
+def test_full_disk_in_a_video(tmp_path, monkeypatch, file):
+    # /dev/full refuses every write as a full disk does; a name in the hidden folder is made to lead there.
+    monkeypatch.setattr("comfy_fusionfft.video.work.secrets.token_hex", lambda count: "00000000")
+    (tmp_path / ".out.mkv.00000000.work").mkdir()
+    (tmp_path / ".out.mkv.00000000.work" / file).symlink_to("/dev/full")
     with pytest.raises(MediaError, match=r"disk full while writing .*out\.mkv"):
         write_clip(tmp_path / "out.mkv", noise(40, 128, 128), like=info(tmp_path), codec="ffv1")
     assert list(tmp_path.iterdir()) == []
@@ -155,12 +157,10 @@ if not Path("/dev/full").exists():
 
 
 def test_full_disk_reported_by_the_muxer(tmp_path, monkeypatch):
-    from comfy_fusionfft.video.write_video import VideoWriter
-
-    def full(self, packets):
+    def full(*_):
         raise av.error.FFmpegError(errno.ENOSPC, "No space left on device", "out.mp4")
 
-    monkeypatch.setattr(VideoWriter, "_mux", full)
+    monkeypatch.setattr("comfy_fusionfft.video.mux.joined", full)
     with pytest.raises(MediaError, match="disk full while writing"):
         write_clip(tmp_path / "out.mp4", noise(5), like=info(tmp_path))
     assert list(tmp_path.iterdir()) == []

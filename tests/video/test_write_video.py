@@ -11,7 +11,7 @@ from video.clips import encode, info, levels, noise, solid, with_tone, yuv
 
 from comfy_fusionfft.contract import Frame
 from comfy_fusionfft.errors import InputError, MediaError
-from comfy_fusionfft.video import Colour, open_clip, write_clip
+from comfy_fusionfft.video import Colour, Sound, open_clip, write_clip
 from comfy_fusionfft.video.codecs import CODECS, choose_encoder
 
 
@@ -135,7 +135,7 @@ def test_sound_is_copied_and_stays_in_step(tmp_path):
     source = with_tone(tmp_path / "source.mp4", silent)
     # The clip starts at 0.2 s: what is heard before is left out, the rest moves with the picture.
     frames = [Frame(f.pixels, f.seconds + Fraction(1, 5)) for f in noise(20)]
-    written = write_clip(tmp_path / "out.mkv", frames, like=info(tmp_path), audio_from=source)
+    written = write_clip(tmp_path / "out.mkv", frames, like=info(tmp_path), sound=Sound(source))
     assert written.notes == ()
 
     def packets(path):
@@ -159,13 +159,13 @@ def test_sound_from_nowhere(tmp_path):
     (tmp_path / "words.mp4").write_text("no sound in here")
     for name in ("missing.mp4", "words.mp4"):
         with pytest.raises(MediaError, match=rf"no sound can be copied from .*{name}"):
-            write_clip(tmp_path / "a.mp4", noise(2), like=info(tmp_path), audio_from=tmp_path / name)
+            write_clip(tmp_path / "a.mp4", noise(2), like=info(tmp_path), sound=Sound(tmp_path / name))
     assert not (tmp_path / "a.mp4").exists()
 
 
 def test_sound_the_container_refuses_is_said(tmp_path):
     source = with_tone(tmp_path / "in.mp4", encode(tmp_path / "v.mp4", [yuv((9, 9, 9))], "yuv420p", "libx264"))
-    written = write_clip(tmp_path / "out.webm", noise(2), like=info(tmp_path), audio_from=source)
+    written = write_clip(tmp_path / "out.webm", noise(2), like=info(tmp_path), sound=Sound(source))
     assert written.notes == ("audio left out: webm files do not take aac (mkv takes anything)",)
     assert not open_clip(tmp_path / "out.webm").info.has_audio
 
