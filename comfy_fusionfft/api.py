@@ -1,8 +1,7 @@
-"""The library's front door: wires readers, flow sources, methods, engine and writers.
+"""The library's front door: wires flow sources, methods and the engine. Whole files: ``files``.
 
-    from comfy_fusionfft.api import interpolate, interpolate_file
+    from comfy_fusionfft.api import interpolate
 
-    interpolate_file("in.mp4", "out.mp4", multi=2)          # file or image folder to file or folder
     for frame in interpolate(frames, multi=4, flow="dis"):  # any iterable of contract.Frame, streaming
         ...
 
@@ -12,31 +11,32 @@ with the same names and the same defaults.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from .checkpoints import find, load
 from .contract import FlowSource, Frame, Host, Model
-from .engine import PairFlow, find_flow, run
+from .engine import AtCut, PairFlow, find_flow, run
 from .errors import InputError
 from .families.fusionfft import MAX_ANCHORS  # noqa: F401 - the nodes read it here
 from .families.fusionfft.fuse import NUM_ANCHORS, SPECTRAL_ALPHA, Fuse
 from .flow_clip import ClipFlow, HeldFlow
 from .flow_files import StoredFlow
 from .host import PlainHost
+from .interpolation import prepare
+from .look import Cuts
 from .methods import DECAY, HISTORY, Blend, RecursiveBlend, Warp, WarpSide
 from .ops import spectral
+from .pace import Pace, exact_rate
 from .swap import PriorKind, swap_clip
-from .timeline import At, Multiply, Rate, Timing
 
 if TYPE_CHECKING:
     from torch import nn
 
     from .families.fusionfft import FusionNet
-    from .video import ClipInfo, Written
 
 EMBEDDED_FLOW = "multiflow-v1"
 """The file in ``weights/`` that ``flow="auto"`` means: what measured best on the development clips (README, table)."""
@@ -50,29 +50,6 @@ METHODS = ("auto", "fusion", "rife", "recursive")
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 WARP_SIDES: tuple[str, ...] = get_args(WarpSide)
 SPECTRAL_LO, SPECTRAL_HI = spectral.LO, spectral.HI
-
-
-def timing_for(
-    multi: int | None = None, fps: Fraction | float | str | None = None, times: Sequence[Fraction] | None = None
-) -> Timing:
-    """The timing that ``interpolate``'s arguments mean; at most one of them may be given (default ×2)."""
-    if sum(choice is not None for choice in (multi, fps, times)) > 1:
-        raise InputError("multi, fps and times exclude one another: give one of them")
-    if times is not None:
-        return At(tuple(times))
-    if fps is not None:
-        return Rate(exact_rate(fps))
-    return Multiply(2 if multi is None else multi)
-
-
-def exact_rate(value: Fraction | float | str) -> Fraction:
-    """``60``, ``"24000/1001"`` or ``23.976`` -> exact rate; the NTSC decimals mean their n·1000/1001."""
-    try:
-        rate = Fraction(value) if not isinstance(value, float) else Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"frame rate {value!r} is not a number: use 60, 59.94 or 60000/1001") from None
-    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
-    return ntsc if rate.denominator > 1 and abs(rate - ntsc) < Fraction(1, 200) else rate
 
 
 def load_flow(
@@ -117,6 +94,7 @@ def load_method(
     spectral_hi: float = spectral.HI,
     spectral_prior: str = "neighbours",
     tile: int | None = None,
+    explain: bool = False,
 ) -> Model:
     """The model called ``method`` on a flow source.
 
@@ -126,16 +104,17 @@ def load_method(
         network that is in its place already.
     num_anchors, anchor_flow, spectral_alpha, spectral_lo, spectral_hi, spectral_prior, tile: of
         families.fusionfft.Fuse.
+    explain: also put out maps of occlusion and confidence.
     """
     if method not in METHODS:
         raise InputError(f"method {method!r} is not known: use {', '.join(METHODS)}")
     method = DEFAULT_METHOD if method == "auto" else method
     if method == "rife":
-        return Blend(source)
+        return Blend(source, explain=explain)
     if method == "recursive":
         if history < 1:
             raise InputError(f"history {history} is below 1: 1 peels without memory, {HISTORY} is the default")
-        return RecursiveBlend(source, history=history, decay=decay)
+        return RecursiveBlend(source, history=history, decay=decay, explain=explain)
     net = None if isinstance(fusion, (str, Path)) else fusion
     if net is None and fusion != "none":
         loaded = load(find(EMBEDDED_FUSION if fusion == "auto" else fusion, kind="fusion"))
@@ -150,45 +129,68 @@ def load_method(
         spectral_hi=spectral_hi,
         spectral_prior=spectral_prior,
         tile=tile,
+        explain=explain,
     )
 
 
 def interpolate(
     frames: Iterable[Frame],
     *,
-    multi: int | None = None,
-    fps: Fraction | float | str | None = None,
-    times: Sequence[Fraction] | None = None,
     method: str = "auto",
     flow: str | Path | FlowSource = "auto",
     scale: float = 1.0,
     uhd: bool = False,
     ensemble: bool = False,
-    cuts: Collection[int] = (),
+    cuts: Cuts = (),
+    at_cut: AtCut = "hold",
+    dedupe: bool = False,
+    hold_below: float | None = None,
+    maps: bool = False,
+    rate: Fraction | float | str | None = None,
     host: Host | None = None,
     total: int | None = None,
-    **method_settings: Any,
+    **settings: Any,
 ) -> Iterator[Frame]:
     """Frames in, smoother frames out; originals that fall on an output instant pass untouched.
 
-    multi: whole-number multiplier, N - 1 new frames per pair (default 2). fps: output rate instead.
-    times: explicit positions in source frames instead.
-    method: ``fusion``, ``rife`` or ``recursive`` (``auto``: the best one); method_settings: see load_method.
+    settings: the fields of ``pace.Pace`` say what the output's time shall be (``multi=4``, ``fps=60``, ``slow=2``,
+        ``speed="0:1, 2:0.25"``, ``count=121``, ``loop=True``, ``shutter=0.5``, ``times=[…]``; default twice as many
+        frames); the others go to ``load_method``.
+    method: ``fusion``, ``rife`` or ``recursive`` (``auto``: the best one).
     flow, scale, uhd, ensemble: see load_flow; a ready FlowSource is accepted as well.
-    cuts: indices of source frames that begin a new shot: nothing is looked up across a cut, and between its
-        two frames the nearer one is shown again.
+    cuts: numbers of source frames that begin a new shot: nothing is looked up across a cut. ``auto`` finds them.
+    at_cut: between the two frames of a cut ``hold`` shows the nearer one again, ``skip`` shows nothing.
+    dedupe: leave out frames that repeat the one before, and move the others so that motion is even.
+    hold_below: show the nearer source frame instead of a made one whose predicted PSNR is below so many dB.
+    maps: made frames carry occlusion, confidence and predicted PSNR (contract.Frame).
+    rate: the clip's frames per second, for what the frames' own times do not say (default: their average).
     host: device, precision, progress and cancel; a PlainHost when not given.
     total: expected number of output frames, for progress only.
 
-    Weights are loaded at the call; no frame is read before the first output is asked for.
+    Weights are loaded at the call; no frame is read before the first output is asked for. Where cuts or repeats are
+    to be found, or the clip's length matters (count, loop, percentages of a speed), frames are read twice, so they
+    must not be an iterator.
     """
     host = host or PlainHost()
-    timing = timing_for(multi, fps, times)
+    pace, settings = split_pace(settings)
     source = (
         load_flow(flow, host=host, scale=scale, uhd=uhd, ensemble=ensemble) if isinstance(flow, (str, Path)) else flow
     )
-    model = load_method(method, source, host=host, **method_settings)
-    return run(frames, model, timing, host, cuts=cuts, total=total)
+    model = load_method(method, source, host=host, explain=maps or hold_below is not None, **settings)
+    rate = None if rate is None else exact_rate(rate)
+    how = {"cuts": cuts, "at_cut": at_cut, "dedupe": dedupe, "hold_below": hold_below, "maps": maps, "total": total}
+
+    def stream() -> Iterator[Frame]:
+        yield from prepare(frames, pace, model, host, rate=rate, **how).frames()
+
+    return stream()
+
+
+def split_pace(settings: Mapping[str, Any]) -> tuple[Pace, dict[str, Any]]:
+    """Pace's fields among these settings as a Pace, and the other ones."""
+    names = {field.name for field in fields(Pace)}
+    pace = Pace(**{name: value for name, value in settings.items() if name in names})
+    return pace, {name: value for name, value in settings.items() if name not in names}
 
 
 def extract_flow(
@@ -218,7 +220,7 @@ def extract_flow(
         load_flow(flow, host=host, scale=scale, uhd=uhd, ensemble=ensemble) if isinstance(flow, (str, Path)) else flow
     )
     nested = num_anchors if anchor_flow == "nested" else 1
-    return find_flow(frames, source, timing_for(multi, fps), host, nested=nested, total=total)
+    return find_flow(frames, source, Pace(multi, fps).timing(None), host, nested=nested, total=total)
 
 
 def fuse(
@@ -262,7 +264,7 @@ def warp(
         raise InputError(f"side {side!r} is not known: use {', '.join(WARP_SIDES)}")
     held = isinstance(flow, ClipFlow)
     model = Warp(HeldFlow(flow) if held else StoredFlow(flow), side)
-    timing = timing_for(multi, fps, flow.positions() if held else None)
+    timing = Pace(multi, fps, flow.positions() if held else None).timing(None)
     return run(frames, model, timing, host or PlainHost(), total=total)
 
 
@@ -300,59 +302,3 @@ def spectral_swap(
         prior_kind=prior_kind,
         total=total,
     )
-
-
-def interpolate_file(
-    source: str | Path,
-    target: str | Path,
-    *,
-    overwrite: bool = False,
-    rate: Fraction | float | str | None = None,
-    codec: str | None = None,
-    quality: int | None = None,
-    multi: int | None = None,
-    fps: Fraction | float | str | None = None,
-    times: Sequence[Fraction] | None = None,
-    host: Host | None = None,
-    **settings: object,
-) -> Written:
-    """A video or image folder in, a video or image folder out, in bounded memory.
-
-    target: with a suffix a video in that container; without, a folder of ``0000000.png`` ….
-    rate: frame rate of an image folder (default 24). codec, quality: see video.write_clip.
-    settings: as for ``interpolate``.
-
-    The target appears under its name only when it is complete. Raises errors.InputError and MediaError
-    for input that cannot be used, OutputExistsError without ``overwrite``, Cancelled after a stop (the
-    message names the playable partial output).
-    """
-    from .video import open_clip, write_clip
-
-    clip = open_clip(source, rate=None if rate is None else exact_rate(rate))
-    timing = timing_for(multi, fps, times)
-    made = interpolate(
-        clip, multi=multi, fps=fps, times=times, host=host, total=_expected(clip.info, timing), **settings
-    )
-    keeps_duration = not isinstance(timing, At)
-    # A video's own clock is kept frame by frame, so that variable rates survive; images have only a rate.
-    steady = clip.info.rate if clip.info.kind == "images" else None
-    written = write_clip(
-        target,
-        made,
-        like=clip.info,
-        rate=timing.rate(steady),
-        codec=codec,
-        quality=quality,
-        overwrite=overwrite,
-        audio_from=Path(source) if clip.info.has_audio and keeps_duration else None,
-    )
-    if written.frames == 1:
-        note = "the clip has a single frame, which was copied: nothing lies between one frame"
-        written = replace(written, notes=(*written.notes, note))
-    return written
-
-
-def _expected(info: ClipInfo, timing: Timing) -> int | None:
-    if not info.frames or not info.rate:
-        return None
-    return timing.count(info.frames, Fraction(0), (info.frames - 1) / info.rate)

@@ -31,11 +31,18 @@ class Frame:
         file's own integers, so that an original which passes through is written back bit for bit.
     seconds: presentation time on the clip's clock.
     original: True when the picture is a source frame, untouched.
+    position: of an output frame, the instant in source frames that it shows; None as read from a file.
+    confidence: of a made frame, its predicted PSNR in dB against the true one, where it was asked for.
+    maps: ``(H, W, 2)`` float32 on the CPU, where asked for: occlusion (1: seen from one side only) and confidence
+        (1: sure), both 0..1.
     """
 
     pixels: Tensor
     seconds: Fraction
     original: bool = True
+    position: Position | None = None
+    confidence: float | None = None
+    maps: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 RGB = tuple[float, float, float]
+
+GROUND, SLOT, EDGE = (0.075, 0.08, 0.095), (0.15, 0.16, 0.19), (0.42, 0.45, 0.52)
+TEXT, DIM, ABSENT = (0.93, 0.94, 0.96), (0.58, 0.61, 0.68), (0.30, 0.32, 0.37)
+SOURCE, MADE, CHOSEN = (0.93, 0.94, 0.96), (0.25, 0.78, 0.72), (1.0, 0.70, 0.22)
+HUES: tuple[RGB, ...] = (
+    (0.30, 0.84, 0.76),
+    (0.36, 0.66, 1.0),
+    (0.64, 0.55, 1.0),
+    (0.93, 0.50, 0.86),
+    (1.0, 0.52, 0.52),
+)
+
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FINE = 4  # bits of sub-pixel position that OpenCV is given
 
@@ -87,6 +100,12 @@ class Canvas:
 
     def _thick(self, thick: float) -> int:
         return max(1, round(thick * self.zoom))
+
+
+def save_png(path: Path, picture: np.ndarray) -> None:
+    """Write ``(H, W, 3)`` RGB, uint8 or floats 0..1. Through a buffer: OpenCV mishandles some file names on Windows."""
+    levels = picture if picture.dtype == np.uint8 else (picture * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(levels, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def text_width(text: str, height: float) -> float:

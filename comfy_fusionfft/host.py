@@ -19,7 +19,8 @@ class PlainHost:
     device: ``auto`` (the first of cuda, xpu, mps, cpu that is there) or a torch device name.
     dtype: ``auto`` (float16 on cuda and xpu; bfloat16 on a CPU with hardware for it; else float32) or
         one of ``DTYPES``. It is the precision of convolutions alone.
-    on_progress: called as ``on_progress(done, total)`` after each output frame.
+    on_progress: called as ``on_progress(done, total)`` after each output frame; on_preview: with its ``(H, W, C)``
+        pixels, of the clip's own type.
     """
 
     def __init__(
@@ -27,10 +28,11 @@ class PlainHost:
         device: str = "auto",
         dtype: str = "auto",
         on_progress: Callable[[int, int | None], None] | None = None,
+        on_preview: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.device = _pick_device(device)
         self.dtype = _pick_dtype(dtype, self.device)
-        self._on_progress = on_progress
+        self._on_progress, self._on_preview = on_progress, on_preview
         self._cancelled = False
 
     def place(self, module: nn.Module) -> nn.Module:
@@ -41,6 +43,8 @@ class PlainHost:
     def progress(self, done: int, total: int | None, preview: Tensor | None = None) -> None:
         if self._on_progress is not None:
             self._on_progress(done, total)
+        if self._on_preview is not None and preview is not None:
+            self._on_preview(preview)
 
     def cancel(self) -> None:
         """Ask the run to stop at its next step; safe to call from a signal handler or another thread."""

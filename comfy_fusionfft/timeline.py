@@ -1,21 +1,22 @@
-"""Which output instants a clip gets, and the steps that make them. Pure Fractions, no torch.
+"""Which output instants a clip gets. Pure Fractions, no torch.
 
 A *timing* looks at one source interval at a time, so that clips stream and variable frame rates keep
-their own clock. ``plan`` then turns the instants inside an interval into *steps*: which pictures a
-model needs, which it makes. A step is a pure description; independent intervals may run anywhere.
+their own clock. ``engine.steps.plan`` then says how the instants inside an interval are made.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 from typing import NamedTuple, Protocol
 
-from .contract import Position, Reach
+from .contract import Position
 from .errors import TimelineError
+from .retime import REAL_TIME, SpeedCurve
 
 
 class Instant(NamedTuple):
@@ -37,6 +38,22 @@ class Interval(NamedTuple):
         return self.left + (position - self.index) * (self.right - self.left)
 
 
+class Part(NamedTuple):
+    """Which frames of a clip a run is given, and which of its intervals it makes.
+
+    first: number of the first frame given: below ``start`` for frames that are only looked at, and below 0 where the
+        clip goes round. start: the first interval made. stop: the one that is made no more; None: all there are, and
+        the last frame. began: when frame 0 is shown, where it is not among those given. after: pictures shown by then
+        were put out before.
+    """
+
+    first: int = 0
+    start: int = 0
+    stop: int | None = None
+    began: Fraction | None = None
+    after: Fraction | None = None
+
+
 class Timing(Protocol):
     """A rule for output instants. Each interval owns its left end; the last frame is asked for at the end."""
 
@@ -55,26 +72,33 @@ class Timing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """``factor - 1`` evenly spaced new frames in every interval: F frames become (F - 1)·factor + 1."""
+    """An output frame at every ``1 / factor`` of a source frame: F frames become floor((F - 1)·factor) + 1.
 
-    factor: int
+    factor: 1 or more, whole or not: 2 puts one new frame into every interval, 5/2 three into every two.
+    """
+
+    factor: Fraction | int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.factor, int) or self.factor < 1:
-            raise TimelineError(
-                f"multiplier {self.factor!r} is not a whole number of 1 or more: use 2, 3, 4, … or --fps"
-            )
+        try:
+            factor = Fraction(str(self.factor))
+        except (ValueError, ZeroDivisionError):
+            factor = Fraction(0)
+        if factor < 1:
+            raise TimelineError(f"multiplier {self.factor} is not a number of 1 or more: use 2, 2.5, 3, … or a rate")
+        object.__setattr__(self, "factor", factor)
 
     def inside(self, interval: Interval) -> Iterator[Instant]:
-        for k in range(self.factor):
-            position = interval.index + Fraction(k, self.factor)
+        for k in range(ceil(interval.index * self.factor), ceil((interval.index + 1) * self.factor)):
+            position = k / self.factor
             yield Instant(position, interval.seconds_at(position))
 
     def last(self, index: int, seconds: Fraction, first: Fraction) -> Iterator[Instant]:
-        yield Instant(Fraction(index), seconds)
+        if (index * self.factor).denominator == 1:
+            yield Instant(Fraction(index), seconds)
 
     def count(self, frames: int, first: Fraction, last: Fraction) -> int:
-        return (frames - 1) * self.factor + 1
+        return int((frames - 1) * self.factor) + 1
 
     def rate(self, source: Fraction | None) -> Fraction | None:
         return None if source is None else source * self.factor
@@ -82,32 +106,69 @@ class Multiply:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Pictures at k / fps seconds from the first source frame on, up to the last one and never beyond."""
+    """Pictures at k / fps seconds of the output, from the first source frame up to the last one and never beyond.
+
+    speed: which source second each of them shows.
+    shutter: share of an output interval, 0 to 1, over which each picture is exposed: it then gets ``samples`` (an odd
+        number) instants spread over that time, of which ``shutter.expose`` makes one picture. Instants before the
+        first frame and after the last one fall away.
+    """
 
     fps: Fraction
+    speed: SpeedCurve = REAL_TIME
+    shutter: Fraction = Fraction(0)
+    samples: int = 1
 
     def __post_init__(self) -> None:
         if self.fps <= 0:
             raise TimelineError(f"frame rate {self.fps} is not above 0: use a number like 60 or 60000/1001")
+        if not 0 <= self.shutter <= 1:
+            raise TimelineError(f"shutter {float(self.shutter):g} is not from 0 to 1: 0.5 is the usual half of a frame")
+        if self.samples < 1 or self.samples % 2 == 0:
+            raise TimelineError(f"{self.samples} samples: use an odd number of them, such as 7, so that one is centred")
 
     def inside(self, interval: Interval) -> Iterator[Instant]:
-        if interval.right <= interval.left:
+        left, right = interval.left - interval.first, interval.right - interval.first
+        if right <= left:
             return
-        k = _ceil((interval.left - interval.first) * self.fps)
-        while (seconds := interval.first + k / self.fps) < interval.right:
-            share = (seconds - interval.left) / (interval.right - interval.left)
-            yield Instant(interval.index + share, seconds)
-            k += 1
+        tick = self._first(self._sample, left, self.samples)
+        while (at := self._sample(tick)) < right:
+            position = interval.index + (at - left) / (right - left)
+            yield Instant(position, interval.first + self._shown(tick))
+            tick += 1
 
     def last(self, index: int, seconds: Fraction, first: Fraction) -> Iterator[Instant]:
-        if ((seconds - first) * self.fps).denominator == 1:
-            yield Instant(Fraction(index), seconds)
+        tick = self._first(self._sample, seconds - first, self.samples)
+        if self._sample(tick) == seconds - first:
+            yield Instant(Fraction(index), first + self._shown(tick))
 
     def count(self, frames: int, first: Fraction, last: Fraction) -> int:
-        return int((last - first) * self.fps) + 1
+        shown = self._first(self._centre, last - first)
+        return shown + (self._centre(shown) == last - first)
 
     def rate(self, source: Fraction | None) -> Fraction | None:
         return self.fps
+
+    def _centre(self, number: int) -> Fraction:
+        return self.speed.source_seconds(number / self.fps)
+
+    def _shown(self, tick: int) -> Fraction:
+        """The output second of a sample; ``samples`` of them belong to a picture."""
+        number, sample = divmod(tick, self.samples)
+        offset = self.shutter * (Fraction(2 * sample + 1, 2 * self.samples) - Fraction(1, 2))
+        return (number + offset) / self.fps
+
+    def _sample(self, tick: int) -> Fraction:
+        return self.speed.source_seconds(self._shown(tick))
+
+    def _first(self, shows: Callable[[int], Fraction], at: Fraction, ticks: int = 1) -> int:
+        """The first tick from 0 on that shows source second ``at`` or a later one."""
+        tick = max(0, int(self.speed.roughly_shown_at(at) * float(self.fps)) * ticks)
+        while tick > 0 and shows(tick - 1) >= at:
+            tick -= 1
+        while shows(tick) < at:
+            tick += 1
+        return tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +178,7 @@ class At:
     positions: tuple[Position, ...]
 
     def __post_init__(self) -> None:
-        ordered = tuple(sorted(Fraction(p) for p in self.positions))
+        ordered = tuple(sorted({Fraction(p) for p in self.positions}))
         if not ordered or ordered[0] < 0:
             raise TimelineError(
                 f"times {list(map(str, ordered))}: give one or more positions of 0 and above, in frames"
@@ -149,79 +210,3 @@ def instants(timing: Timing, seconds: Sequence[Fraction]) -> list[Position]:
         found += [instant.position for instant in timing.inside(Interval(index, left, right, seconds[0]))]
     last = len(seconds) - 1
     return found + [instant.position for instant in timing.last(last, seconds[last], seconds[0])]
-
-
-def shot_around(index: int, cuts: Collection[int], newest: int) -> tuple[int, int]:
-    """First and last frame of the shot that interval ``index`` lies in, as far as frames up to ``newest`` tell.
-
-    cuts: indices of frames that begin a new shot; interval ``index`` itself must not be a cut.
-    """
-    first = max((cut for cut in cuts if cut <= index), default=0)
-    last = min((cut - 1 for cut in cuts if cut > index), default=newest)
-    return first, min(last, newest)
-
-
-class Step(NamedTuple):
-    """One model call: the pictures it ``needs`` (source frames or made ones), the positions it ``makes``."""
-
-    needs: tuple[Position, ...]
-    makes: tuple[Position, ...]
-
-
-def plan(index: int, positions: Sequence[Position], reach: Reach, shot: tuple[int, int]) -> list[Step]:
-    """Steps that make ``positions`` (ascending, strictly inside interval ``index``) with such a ``reach``.
-
-    ``shot``: first and last source frame that may be looked at: the clip's ends, or the cuts around the
-    interval; windows stop there. Steps come in an order in which every need is either a source frame or made
-    before. Raises TimelineError when an instant is out of the model's reach.
-    """
-    if not positions:
-        return []
-    if reach.times == "middle":
-        return _halve(index, positions)
-    if reach.peel:
-        return _peel(index, positions, reach.peel)
-    first = max(shot[0], index - reach.before + 1)
-    last = min(shot[1], index + reach.after)
-    return [Step(tuple(Fraction(i) for i in range(first, last + 1)), tuple(positions))]
-
-
-def _halve(index: int, positions: Sequence[Position]) -> list[Step]:
-    wanted = set(positions)
-    for position in positions:
-        denominator = position.denominator
-        if denominator & (denominator - 1):
-            raise TimelineError(
-                f"instant {position - index} of an interval cannot be made by halving, and this model makes only "
-                "middles: use a multiplier of 2, 4, 8, … or another model"
-            )
-    steps: list[Step] = []
-
-    def halve(left: Position, right: Position) -> None:
-        if not any(left < p < right for p in wanted):
-            return
-        middle = (left + right) / 2
-        steps.append(Step((left, right), (middle,)))
-        halve(left, middle)
-        halve(middle, right)
-
-    halve(Fraction(index), Fraction(index + 1))
-    return steps
-
-
-def _peel(index: int, positions: Sequence[Position], depth: int) -> list[Step]:
-    lefts, rights = [Fraction(index)], [Fraction(index + 1)]
-    waiting = list(positions)
-    steps = []
-    while waiting:
-        makes = (waiting[0],) if len(waiting) == 1 else (waiting[0], waiting[-1])
-        needs = tuple(lefts[-depth:]) + tuple(reversed(rights[-depth:]))
-        steps.append(Step(needs, makes))
-        lefts.append(makes[0])
-        rights.append(makes[-1])
-        waiting = waiting[1:-1]
-    return steps
-
-
-def _ceil(value: Fraction) -> int:
-    return -((-value.numerator) // value.denominator)

@@ -26,9 +26,11 @@ import scene as scenery  # noqa: E402 - the neighbour of this file
 
 from comfy_fusionfft import api  # noqa: E402
 from comfy_fusionfft.contract import Frame  # noqa: E402
+from comfy_fusionfft.drawing import save_png  # noqa: E402
 from comfy_fusionfft.errors import Cancelled, FusionFFTError  # noqa: E402
 from comfy_fusionfft.evaluate.baselines import average, dis_baseline, dis_motion  # noqa: E402
-from comfy_fusionfft.evaluate.sheets import save_png, titled  # noqa: E402
+from comfy_fusionfft.evaluate.sheets import titled  # noqa: E402
+from comfy_fusionfft.files import interpolate_file  # noqa: E402
 from comfy_fusionfft.host import PlainHost  # noqa: E402
 from comfy_fusionfft.quality import psnr  # noqa: E402
 from comfy_fusionfft.video import ClipInfo, Written, open_clip, write_clip  # noqa: E402
@@ -142,7 +144,7 @@ def _interpolate(source: Path, options: argparse.Namespace, host: PlainHost) -> 
     flow = api.EMBEDDED_FLOW if options.flow == "auto" else options.flow
     print(f"Interpolating x{options.multi}: flow {flow}, method {api.DEFAULT_METHOD}, device {host.device} ...")
     start = time.perf_counter()
-    written = api.interpolate_file(source, target, multi=options.multi, flow=options.flow, host=host, overwrite=True)
+    written = interpolate_file(source, target, multi=options.multi, flow=options.flow, host=host, overwrite=True)
     took = time.perf_counter() - start
     print(f"  {written.frames} frames in {took:.1f} s ({written.frames / took:.1f} fps, reading and writing included)")
     for note in written.notes:

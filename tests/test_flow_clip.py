@@ -10,6 +10,7 @@ from comfy_fusionfft.contract import Flow, Frame
 from comfy_fusionfft.engine import fit
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.host import PlainHost
+from comfy_fusionfft.pace import Pace
 
 CPU = PlainHost("cpu", "float32")
 
@@ -23,7 +24,7 @@ def clip(count=5, height=37, width=50):
 
 
 def instants(count=5, **pace):
-    return timeline.instants(api.timing_for(**pace), [F(i) for i in range(count)])
+    return timeline.instants(Pace(**pace).timing(None), [F(i) for i in range(count)])
 
 
 def held(count=5, flow="dis", half=False, anchors=None, **pace):

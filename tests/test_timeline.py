@@ -4,10 +4,12 @@ from fractions import Fraction as F
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from comfy_fusionfft.contract import Reach
 from comfy_fusionfft.errors import TimelineError
-from comfy_fusionfft.timeline import At, Interval, Multiply, Rate, Step, plan, shot_around
+from comfy_fusionfft.retime import SpeedCurve
+from comfy_fusionfft.timeline import At, Interval, Multiply, Rate
 
 
 def instants(timing, stamps):
@@ -71,8 +73,11 @@ def test_at_beyond_the_clip_says_so():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Multiply(0), "multiplier 0 is not a whole number of 1 or more"),
-        (lambda: Multiply(2.5), "multiplier 2.5 is not a whole number"),
+        (lambda: Multiply(0), "multiplier 0 is not a number of 1 or more"),
+        (lambda: Multiply(0.5), "multiplier 0.5 is not a number of 1 or more: use 2, 2.5"),
+        (lambda: Multiply("two"), "multiplier two is not a number"),
+        (lambda: Rate(F(24), shutter=F(3, 2)), "shutter 1.5 is not from 0 to 1"),
+        (lambda: Rate(F(24), shutter=F(1, 2), samples=4), "4 samples: use an odd number"),
         (lambda: Rate(F(0)), "frame rate 0 is not above 0"),
         (lambda: At(()), "give one or more positions"),
         (lambda: At((F(-1),)), "positions of 0 and above"),
@@ -83,67 +88,59 @@ def test_bad_timings_say_what_to_use(make, text):
         make()
 
 
-def test_direct_plan_is_one_step_with_the_window_clipped_to_the_clip():
-    thirds = [F(1, 3), F(2, 3)]
-    assert plan(0, thirds, Reach(), (0, 9)) == [Step((F(0), F(1)), tuple(thirds))]
-    assert plan(0, [F(1, 2)], Reach(before=3, after=3), (0, 1)) == [Step((F(0), F(1)), (F(1, 2),))]
-    assert plan(4, [F(9, 2)], Reach(before=3, after=2), (0, 9))[0].needs == (2, 3, 4, 5, 6)
-    assert plan(4, [], Reach(), (0, 9)) == []
+def seconds_of(timing, seconds):
+    """(position, seconds) of everything a timing wants of a clip, interval by interval, as a run does it."""
+    found = []
+    for index in range(len(seconds) - 1):
+        found += timing.inside(Interval(index, seconds[index], seconds[index + 1], seconds[0]))
+    return found + list(timing.last(len(seconds) - 1, seconds[-1], seconds[0]))
 
 
-def feasible(steps, index):
-    """Every need exists when its step runs; returns what was made."""
-    have = {F(index), F(index + 1)}
+def test_a_fractional_multiplier_is_exact_and_keeps_every_fifth_original():
+    timing = Multiply(2.5)
+    positions = [m.position for m in seconds_of(timing, [F(i, 24) for i in range(9)])]
+    assert positions == [F(2 * k, 5) for k in range(21)] and len(positions) == timing.count(9, F(0), F(8, 24))
+    assert timing.rate(F(24)) == 60
+
+
+def test_film_to_sixty_is_frame_exact_over_ten_thousand_frames():
+    """No drift: output k shows k / 60 s, its place in the source is that times 24000/1001, to the last digit."""
+    source, timing = F(24000, 1001), Rate(F(60))
+    seconds = [7 + i / source for i in range(10_000)]
+    found = seconds_of(timing, seconds)
+    assert len(found) == timing.count(10_000, seconds[0], seconds[-1]) == int(9999 / source * 60) + 1
+    for k in (0, 1, 2, 3, 12345, len(found) - 1):
+        assert found[k] == (k * source / 60, 7 + F(k, 60))
+    assert all(b.seconds - a.seconds == F(1, 60) for a, b in zip(found, found[1:], strict=False))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    fps=st.fractions(F(1, 3), F(40), max_denominator=1001),
+    speeds=st.lists(st.fractions(F(1, 8), F(4), max_denominator=50), min_size=1, max_size=4),
+    start=st.fractions(F(-5), F(5), max_denominator=7),
+)
+def test_any_rate_of_any_clock_at_any_speed_is_what_the_map_says(steps, fps, speeds, start):
+    """Found interval by interval, the instants are those of the one formula over the whole clip, none twice."""
+    seconds = [start]
     for step in steps:
-        assert set(step.needs) <= have
-        have |= set(step.makes)
-    return have - {F(index), F(index + 1)}
+        seconds.append(seconds[-1] + F(step, 10))
+    curve = SpeedCurve(tuple((F(i, 2), speed) for i, speed in enumerate(speeds)))
+    timing = Rate(fps, curve)
+    found = seconds_of(timing, seconds)
+    assert len(found) == timing.count(len(seconds), seconds[0], seconds[-1])
+    for k, (position, shown) in enumerate(found):
+        assert shown == start + k / fps
+        index = min(int(position), len(seconds) - 2)
+        at = seconds[index] + (position - index) * (seconds[index + 1] - seconds[index])
+        assert at - start == curve.source_seconds(k / fps)
 
 
-@pytest.mark.parametrize("power", [1, 2, 3, 4])
-def test_middle_only_models_reach_powers_of_two_by_halving(power):
-    n = 2**power
-    steps = plan(5, [5 + F(k, n) for k in range(1, n)], Reach(times="middle"), (0, 9))
-    assert len(steps) == n - 1
-    assert all(step.makes[0] == sum(step.needs) / 2 for step in steps)
-    assert feasible(steps, 5) == {5 + F(k, n) for k in range(1, n)}
-
-
-def test_halving_makes_only_what_the_wanted_instants_need():
-    assert [s.makes[0] for s in plan(0, [F(3, 4)], Reach(times="middle"), (0, 1))] == [F(1, 2), F(3, 4)]
-
-
-def test_thirds_are_refused_by_a_middle_only_model():
-    with pytest.raises(TimelineError, match=r"instant 1/3 .* makes only middles: use a multiplier of 2, 4, 8"):
-        plan(0, [F(1, 3), F(2, 3)], Reach(times="middle"), (0, 1))
-
-
-@pytest.mark.parametrize("n", range(2, 19))
-def test_peeling_goes_outside_in_with_exact_local_times(n):
-    steps = plan(2, [2 + F(k, n) for k in range(1, n)], Reach(peel=1), (0, 9))
-    assert feasible(steps, 2) == {2 + F(k, n) for k in range(1, n)}
-    remaining = n
-    for step in steps:
-        left, right = step.needs
-        local = [(t - left) / (right - left) for t in step.makes]
-        assert local == ([F(1, 2)] if remaining == 2 else [F(1, remaining), F(remaining - 1, remaining)])
-        remaining -= 2
-
-
-def test_peeling_carries_the_last_enclosing_pairs():
-    steps = plan(0, [F(k, 8) for k in range(1, 8)], Reach(peel=3), (0, 1))
-    assert [len(step.needs) for step in steps] == [2, 4, 6, 6]
-    assert steps[3].needs == (F(1, 8), F(2, 8), F(3, 8), F(5, 8), F(6, 8), F(7, 8))
-    unlimited = plan(0, [F(k, 16) for k in range(1, 16)], Reach(peel=99), (0, 1))
-    # with unlimited history each made frame is looked at from every enclosing pair: floor((n+1)^2/4) calls
-    assert sum(len(step.needs) // 2 * len(step.makes) for step in unlimited) == 64
-
-
-def test_windows_stop_at_cuts():
-    cuts = {3, 8}
-    assert shot_around(0, cuts, 20) == (0, 2)
-    assert shot_around(5, cuts, 20) == (3, 7)
-    assert shot_around(9, cuts, 20) == (8, 20)
-    assert shot_around(5, (), 7) == (0, 7)
-    assert plan(4, [F(9, 2)], Reach(3, 3), shot_around(4, cuts, 7))[0].needs == (3, 4, 5, 6, 7)
-    assert plan(3, [F(7, 2)], Reach(3, 3), shot_around(3, cuts, 6))[0].needs == (3, 4, 5, 6)
+def test_a_shutter_spreads_an_odd_number_of_instants_around_each_picture():
+    timing = Rate(F(10), shutter=F(1, 2), samples=3)
+    found = seconds_of(timing, [F(i, 5) for i in range(4)])
+    offsets = [F(-1, 6), F(0), F(1, 6)]
+    want = [k + offset for k in range(7) for offset in offsets]
+    assert [m.seconds * 10 for m in found] == [w for w in want if 0 <= w <= 6]
+    assert timing.count(4, F(0), F(3, 5)) == 7

@@ -18,6 +18,7 @@ from .shared import say
 # command that was asked for is imported, so that --help and mistakes answer at once.
 COMMANDS = {
     "interpolate": ("clips", "make a clip smoother or slower"),
+    "inspect": ("clips", "find the cuts and the repeated frames of a clip"),
     "flow": ("blocks", "find the motion of a clip: safetensors, or a video of it as colours"),
     "fuse": ("blocks", "fuse a clip along stored flow"),
     "spectral": ("blocks", "lend a clip the fine detail of another"),

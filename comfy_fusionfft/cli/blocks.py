@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from .. import api
 from ..engine import PairFlow
+from ..files import interpolate_file
 from ..flow_files import write_flow
 from ..swap import PRIOR_KINDS
-from ..video import open_clip, write_clip
+from ..video import Sound, open_clip, write_clip
 from .shared import (
     defaults,
     device_options,
@@ -93,11 +94,12 @@ def add_fuse(parser: argparse.ArgumentParser) -> None:
 def _fuse(options: argparse.Namespace) -> int:
     names = ("multi", "fps", "rate", "codec", "quality", "overwrite")
     with plain_host(options) as host:
-        written = api.interpolate_file(
+        written = interpolate_file(
             options.input,
             options.output,
             method="fusion",
             flow=options.flow,
+            cuts=(),  # the flow crosses them, too
             host=host,
             **{name: getattr(options, name) for name in names},
             **fusion_settings(options),
@@ -140,7 +142,7 @@ def _spectral(options: argparse.Namespace) -> int:
             codec=options.codec,
             quality=options.quality,
             overwrite=options.overwrite,
-            audio_from=clip.info.path if clip.info.has_audio else None,
+            sound=Sound(clip.info.path) if clip.info.has_audio else None,
         )
     for note in written.notes:
         say(f"note: {note}")

@@ -1,4 +1,4 @@
-"""``fusionfft interpolate`` and ``fusionfft evaluate``."""
+"""``fusionfft interpolate``, ``fusionfft inspect`` and ``fusionfft evaluate``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import argparse
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, get_args
 
 from .. import api
+from ..engine import AtCut
 from ..errors import InputError
 from ..evaluate import evaluate
+from ..files import AUDIO, inspect_file, interpolate_file
+from ..look import Cuts
+from ..pace import Pace
 from .shared import (
     defaults,
     device_options,
@@ -18,7 +23,6 @@ from .shared import (
     fusion_settings,
     integers,
     output_options,
-    pace_options,
     plain_host,
     say,
     words,
@@ -27,7 +31,7 @@ from .shared import (
 
 def add_interpolate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_interpolate)
-    default = defaults(api.load_method) | defaults(api.interpolate)
+    default = defaults(api.load_method) | defaults(interpolate_file) | defaults(Pace)
     # --img, --output, --model, --recursive and --UHD are the spellings of the RIFE scripts people come from
     parser.add_argument("input", metavar="IN", nargs="?", help="video file, image folder or single image")
     parser.add_argument(
@@ -35,8 +39,8 @@ def add_interpolate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--img", "--video", dest="input_option", metavar="IN", help=argparse.SUPPRESS)
     parser.add_argument("--output", dest="output_option", metavar="OUT", help=argparse.SUPPRESS)
-    pace = pace_options(parser)
-    pace.add_argument("--times", metavar="T,…", type=_times, help="these instants only, in source frames: 0.5,3/4,7")
+    _time_options(parser, default)
+    _shot_options(parser, default)
     parser.add_argument(
         "--flow",
         "--model",
@@ -49,23 +53,84 @@ def add_interpolate(parser: argparse.ArgumentParser) -> None:
     fusion_options(parser)
     parser.add_argument("--history", type=int, default=default["history"], help="recursive: enclosing pairs averaged")
     parser.add_argument("--decay", type=float, default=default["decay"], help="recursive: weight exp(-decay) per level")
-    parser.add_argument(
-        "--cuts", type=integers, default=default["cuts"], metavar="I,…", help="frames that begin a new shot: 120,345"
-    )
     output_options(parser)
+    parser.add_argument(
+        "--audio",
+        default=default["audio"],
+        choices=AUDIO,
+        help="sound: as it is, fitted to the speed with its pitch kept or like a tape, or none (default: auto: keep "
+        "where the speed stays, else stretch)",
+    )
+    parser.add_argument(
+        "--no-resume",
+        dest="resume",
+        action="store_false",
+        help="start afresh and keep nothing of a run that fails; otherwise the same command goes on where it stopped",
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="draw how sure the made frames are")
     device_options(parser)
+
+
+def _time_options(parser: argparse.ArgumentParser, default: dict[str, Any]) -> None:
+    group = parser.add_argument_group("time")
+    pace = group.add_mutually_exclusive_group()
+    pace.add_argument("--multi", metavar="N", help="so many frames for each one, 2.5 too (default: 2)")
+    pace.add_argument("--count", type=int, metavar="N", help="exactly so many frames, from the first to the last")
+    pace.add_argument("--times", metavar="T,…", type=_times, help="these instants only, in source frames: 0.5,3/4,7")
+    group.add_argument(
+        "--fps", metavar="R", help="output rate, such as 60 or 60000/1001; with --count it sets the speed"
+    )
+    group.add_argument(
+        "--slow", metavar="K", help="K times slower, at the source's rate unless --multi or --fps say more"
+    )
+    group.add_argument(
+        "--speed",
+        metavar="CURVE",
+        help="a factor, or WHEN:SPEED keys in seconds, %% or frames: '0:1, 2:1, 2.5:0.25, 90%%:0.25, 120f:1'",
+    )
+    group.add_argument(
+        "--loop", action="store_true", help="the clip goes round: also make what leads back to its start"
+    )
+    group.add_argument(
+        "--shutter", metavar="S", default=default["shutter"], help="motion blur: exposure as a share of a frame, 0 to 1"
+    )
+    group.add_argument("--samples", type=int, default=default["samples"], help="instants in an exposure, an odd number")
+
+
+def _shot_options(parser: argparse.ArgumentParser, default: dict[str, Any]) -> None:
+    group = parser.add_argument_group("cuts, repeats and hopeless frames")
+    group.add_argument(
+        "--cuts",
+        type=_cuts,
+        default=default["cuts"],
+        metavar="I,…",
+        help="auto (default), none, or frames that begin a new shot: 120,345; nothing is blended across them",
+    )
+    group.add_argument(
+        "--at-cut",
+        default=default["at_cut"],
+        choices=get_args(AtCut),
+        help="between the two frames of a cut: hold the nearer one (default), or make nothing",
+    )
+    group.add_argument(
+        "--dedupe", action="store_true", help="leave out repeated frames and even the motion (animation, captures)"
+    )
+    group.add_argument(
+        "--hold-below", type=float, metavar="DB", help="hold a real frame where less than so many dB are predicted"
+    )
+    group.add_argument("--timeline", metavar="FILE.png", help="draw the cuts and repeats that were found")
+    group.add_argument("--report", metavar="FILE.json", help="write them")
 
 
 def _interpolate(options: argparse.Namespace) -> int:
     source, target = options.input or options.input_option, options.output or options.output_option
     if not source or not target:
         raise InputError("interpolate needs IN and OUT: fusionfft interpolate in.mp4 out.mp4")
-    names = ("multi", "fps", "times", "flow", "method", "scale", "uhd", "ensemble", "history", "decay")
-    names += ("cuts", "rate", "codec", "quality", "overwrite")
-    settings = {name: getattr(options, name) for name in names} | fusion_settings(options)
+    names = (*defaults(Pace), *defaults(interpolate_file), "history", "decay")
+    settings = {name: getattr(options, name) for name in names if hasattr(options, name)} | fusion_settings(options)
     start = time.monotonic()
     with plain_host(options) as host:
-        written = api.interpolate_file(source, target, host=host, **settings)
+        written = interpolate_file(source, target, host=host, **settings)
     for note in written.notes:
         say(f"note: {note}")
     took = time.monotonic() - start
@@ -73,11 +138,33 @@ def _interpolate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _cuts(text: str) -> Cuts:
+    return {"auto": "auto", "none": ()}.get(text) if text in ("auto", "none") else integers(text)
+
+
 def _times(text: str) -> list[Fraction]:
     try:
         return [Fraction(part.strip()) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.5,3/4,7") from None
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_inspect)
+    parser.add_argument("input", metavar="IN", help="video file or image folder")
+    parser.add_argument("--timeline", metavar="FILE.png", help="draw it")
+    parser.add_argument("--report", metavar="FILE.json", help="write it")
+    parser.add_argument("--rate", metavar="R", help="frame rate of an image folder (default: 24)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(device="cpu", dtype="float32", preview=None)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    names = ("rate", "timeline", "report")
+    with plain_host(options) as host:
+        lines = inspect_file(options.input, host=host, **{name: getattr(options, name) for name in names})
+    print("\n".join(lines))
+    return 0
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,14 @@ import argparse
 import inspect
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def flow_options(parser: argparse.ArgumentParser, default: dict[str, Any]) -> None:
@@ -23,7 +28,7 @@ def flow_options(parser: argparse.ArgumentParser, default: dict[str, Any]) -> No
 
 def pace_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--multi", type=int, metavar="N", help="N-1 new frames between each pair (default: 2)")
+    pace.add_argument("--multi", metavar="N", help="so many frames for each one, 2.5 too (default: 2)")
     pace.add_argument("--fps", metavar="R", help="output rate instead, such as 60 or 60000/1001")
     return pace
 
@@ -69,6 +74,9 @@ def device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=default["device"], help="auto, cuda, cuda:1, xpu, mps, cpu (default: auto)")
     parser.add_argument("--dtype", default=default["dtype"], help="auto, float32, float16, bfloat16 (default: auto)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument(
+        "--preview", metavar="FILE.jpg", help="keep the newest frame there, small, for a viewer that reloads"
+    )
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
@@ -82,7 +90,8 @@ def plain_host(options: argparse.Namespace, *, bar: bool = True) -> Iterator[Any
     from ..host import PlainHost
 
     with progress(options.quiet or not bar) as update:
-        host = PlainHost(options.device, options.dtype, on_progress=update)
+        preview = Preview(Path(options.preview)) if options.preview else None
+        host = PlainHost(options.device, options.dtype, on_progress=update, on_preview=preview)
 
         def stop(number: int, frame: object) -> None:
             host.cancel()
@@ -94,6 +103,31 @@ def plain_host(options: argparse.Namespace, *, bar: bool = True) -> Iterator[Any
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+class Preview:
+    """Keeps the newest frame in an image file, replaced whole, every other second at most."""
+
+    SIDE, SECONDS = 960, 2.0
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._shown = path, -self.SECONDS
+
+    def __call__(self, pixels: Tensor) -> None:
+        now = time.monotonic()
+        if now - self._shown < self.SECONDS:
+            return
+        import cv2
+
+        from ..video.samples import to_type
+
+        self._shown = now
+        step = -(-max(pixels.shape[:2]) // self.SIDE)
+        small = pixels[::step, ::step, :3]
+        levels = to_type((small.float() if small.is_floating_point() else small).numpy(), "uint8")
+        part = self._path.with_name(f".{self._path.stem}.part{self._path.suffix}")
+        if cv2.imwrite(str(part), levels[..., ::-1]):
+            part.replace(self._path)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from ..drawing import save_png
+
 
 class Sheet:
     """Keeps the worst instants: truth, the answers, their errors (×4), and one patch of each enlarged, a row for
@@ -52,11 +54,6 @@ def titled(picture: np.ndarray, title: str) -> np.ndarray:
     bar = np.full((22, picture.shape[1], 3), 24, np.uint8)
     cv2.putText(bar, title, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (235, 235, 235), 1, cv2.LINE_AA)
     return np.vstack((bar, picture))
-
-
-def save_png(path: Path, picture: np.ndarray) -> None:
-    """Write ``(H, W, 3)`` RGB uint8. Through a buffer, because OpenCV mishandles some file names on Windows."""
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _thumbnail(picture: np.ndarray, width: int) -> np.ndarray:

@@ -3,19 +3,19 @@
 import gc
 import sys
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction as F
 
 import pytest
 import torch
 
 from comfy_fusionfft.contract import Frame, Reach
-from comfy_fusionfft.engine import run
+from comfy_fusionfft.engine import Manner, run
 from comfy_fusionfft.engine.run import _a_step_late, _promised
 from comfy_fusionfft.engine.transfer import Direct
 from comfy_fusionfft.errors import Cancelled, DeviceError, InputError, TimelineError
 from comfy_fusionfft.host import PlainHost
-from comfy_fusionfft.timeline import At, Multiply, Rate
+from comfy_fusionfft.timeline import At, Multiply, Part, Rate
 
 ENGINE = sys.modules[run.__module__]
 
@@ -207,12 +207,62 @@ def test_other_errors_are_not_taken_for_memory():
 def test_a_cut_is_held_and_nothing_looks_across_it():
     model = Mixer(Reach(before=2, after=2))
     source = list(clip(6))
-    out = list(run(iter(source), model, Multiply(4), cpu(), cuts={3}))
+    out = list(run(iter(source), model, Multiply(4), cpu(), manner=Manner(cuts={3})))
     assert len(out) == 21 and [f.seconds for f in out] == [F(k, 40) for k in range(21)]
     assert [tuple(map(int, c[0])) for c in model.calls] == [(0, 1, 2), (0, 1, 2), (3, 4, 5), (3, 4, 5)]
     held = out[8:13]
     assert all(f.pixels is source[2].pixels for f in held[:2]) and all(f.pixels is source[3].pixels for f in held[2:])
     assert [f.original for f in held] == [True, False, False, False, True]
+
+
+def test_a_cut_may_be_skipped_so_that_its_left_frame_stays():
+    manner = Manner(cuts={3}, at_cut="skip")
+    out = list(run(clip(6), Mixer(), Multiply(4), cpu(), manner=manner))
+    assert [f.position for f in out] == [F(k, 4) for k in range(21) if not 8 < k < 12]
+
+
+@pytest.mark.parametrize("timing", [Multiply(2.5), Rate(F(23))])
+@pytest.mark.parametrize("start", [0, 1, 5, 9])
+def test_a_part_is_what_it_is_in_the_whole(timing, start):
+    """A run that begins in the middle, with the frames its model looks back on, goes on as if it had never stopped."""
+    reach, source, manner = Reach(before=3, after=3), list(clip(10)), Manner(cuts={4})
+    whole = list(run(iter(source), Mixer(reach), timing, cpu(), manner=manner))
+    first = max(0, start - 2)
+    part = Part(first, start, began=source[0].seconds)
+    rest = list(run(iter(source[first:]), Mixer(reach), timing, cpu(), manner=manner, part=part))
+    want = [f for f in whole if f.position >= start]
+    for a, b in zip(rest, want, strict=True):
+        assert (a.position, a.seconds, a.original) == (b.position, b.seconds, b.original)
+        assert torch.equal(a.pixels, b.pixels)
+
+
+def test_a_round_looks_beyond_both_ends_and_stops_before_its_first_frame_comes_again():
+    model = Mixer(Reach(before=2, after=2))
+    source = [replace(frame, seconds=F(i - 1, 10)) for i, frame in enumerate(clip(8))]
+    out = list(run(iter(source), model, Multiply(2), cpu(), part=Part(first=-1, start=0, stop=5)))
+    assert [f.position for f in out] == [F(k, 2) for k in range(10)]
+    assert model.calls[0][0] == (-1, 0, 1, 2) and model.calls[-1][0] == (3, 4, 5, 6)
+
+
+class Unsure(Mixer):
+    """Puts out maps: nothing is hidden, and confidence is the instant's share of its interval."""
+
+    def __call__(self, window):
+        made = super().__call__(window)
+        share = torch.tensor([float(t % 1) for t in window.times])[:, None, None, None].expand(-1, 1, *made.shape[2:])
+        return torch.cat((made, torch.zeros_like(share), share), dim=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_maps_come_with_made_frames_and_what_is_hopeless_is_held(channels, monkeypatch):
+    monkeypatch.setattr(ENGINE, "predicted_psnr", lambda maps: 40 * float(maps[..., 1].mean()))
+    source = list(clip(2, channels=channels))
+    out = list(run(iter(source), Unsure(), Multiply(4), cpu(), manner=Manner(maps=True)))
+    assert [f.confidence for f in out] == [None, 10, 20, 30, None] and out[1].maps.shape == (6, 5, 2)
+    assert out[2].pixels.shape == (6, 5, channels) and out[0].maps is None
+    held = list(run(iter(source), Unsure(), Multiply(4), cpu(), manner=Manner(hold_below=25)))
+    assert held[1].pixels is source[0].pixels and held[2].pixels is source[1].pixels and not held[1].original
+    assert held[3].pixels is not source[1].pixels and held[3].maps is None
 
 
 class Ahead(Direct):
@@ -242,7 +292,7 @@ def ahead(monkeypatch):
 def test_ahead_gives_the_same_frames(reach, count, monkeypatch):
     def frames():
         cuts = {3} if count > 3 else ()
-        return list(run(clip(count), Mixer(reach), Multiply(4), cpu(), cuts=cuts))
+        return list(run(clip(count), Mixer(reach), Multiply(4), cpu(), manner=Manner(cuts=cuts)))
 
     want = frames()
     monkeypatch.setattr(ENGINE, "transfer_for", Ahead)
@@ -265,7 +315,7 @@ def test_ahead_no_more_than_a_step_is_held():
 
 
 def _ahead_run(frames, factor):
-    promised = _promised(frames, Mixer(), Multiply(factor), cpu(), {3, 4}, Ahead(torch.device("cpu")))
+    promised = _promised(frames, Mixer(), Multiply(factor), cpu(), Manner({3, 4}), Part(), Ahead(torch.device("cpu")))
     return (promise() for promise in _a_step_late(promised))
 
 

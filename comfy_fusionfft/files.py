@@ -1,0 +1,243 @@
+"""Whole files: a video or image folder in, one out, in bounded memory; what was done survives a crash.
+
+``interpolate_file`` is what ``fusionfft interpolate`` runs, ``inspect_file`` what ``fusionfft inspect`` runs.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from fractions import Fraction
+from math import isnan, nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from torch import nn
+
+from . import __version__
+from .api import load_flow, load_method, split_pace
+from .checkpoints import find
+from .confidence_plot import draw_confidence
+from .contract import FlowSource, Frame, Host
+from .drawing import save_png
+from .engine import AtCut
+from .errors import InputError
+from .fingerprint import fingerprint
+from .host import PlainHost
+from .interpolation import Interpolation, prepare
+from .look import Cuts, Look, look_through, needs_look
+from .pace import Pace, exact_rate
+from .retime import REAL_TIME
+from .timeline import At, Rate
+
+if TYPE_CHECKING:
+    from .video import Clip, ClipInfo, Sound, Work, Written
+
+Audio = Literal["auto", "keep", "stretch", "tape", "drop"]
+AUDIO: tuple[Audio, ...] = get_args(Audio)
+
+
+def interpolate_file(
+    source: str | Path | Clip,
+    target: str | Path,
+    *,
+    overwrite: bool = False,
+    rate: Fraction | float | str | None = None,
+    codec: str | None = None,
+    quality: int | None = None,
+    audio: Audio = "auto",
+    metadata: Mapping[str, str] | None = None,
+    resume: bool = True,
+    timeline: str | Path | None = None,
+    report: str | Path | None = None,
+    plot: str | Path | None = None,
+    method: str = "auto",
+    flow: str | Path | FlowSource = "auto",
+    scale: float = 1.0,
+    uhd: bool = False,
+    ensemble: bool = False,
+    cuts: Cuts = "auto",
+    at_cut: AtCut = "hold",
+    dedupe: bool = False,
+    hold_below: float | None = None,
+    host: Host | None = None,
+    **settings: Any,
+) -> Written:
+    """A video or image folder in, a video or image folder out.
+
+    source: also an open clip. target: with a suffix a video in that container; without, a folder of ``0000000.png`` ….
+    rate: frame rate of an image folder (default 24). codec, quality, metadata: see video.write_clip.
+    audio: the sound is ``keep`` (as it is), ``stretch`` (fitted to the picture's speed, its pitch kept), ``tape``
+        (fitted, and its pitch follows the speed) or ``drop``; ``auto`` keeps it where the speed stays and stretches it
+        where not.
+    resume: finished parts are kept beside the target until all is done; the same call goes on from what is there.
+    timeline, report, plot: files for a picture of what was found in the clip, for the same as JSON, and for a picture
+        of how sure the made frames are.
+    method, flow, scale, uhd, ensemble, cuts, at_cut, dedupe, hold_below, host, settings: see api.interpolate.
+
+    The target appears under its name only when it is complete. Raises errors.InputError and MediaError
+    for input that cannot be used, OutputExistsError without ``overwrite``, Cancelled after a stop (the
+    message names the playable partial output).
+    """
+    from .video import check_target, open_clip, open_work, write_clip
+
+    if audio not in AUDIO:
+        raise InputError(f"audio {audio!r} is not known: use {', '.join(AUDIO)}")
+    host = host or PlainHost()
+    pace, settings = split_pace(settings)
+    if isinstance(source, (str, Path)):
+        clip = open_clip(source, rate=None if rate is None else exact_rate(rate))
+    else:
+        clip = source
+    check_target(target, clip.info, overwrite)
+    how = {"cuts": cuts, "at_cut": at_cut, "dedupe": dedupe, "hold_below": hold_below}
+    motion = {"scale": scale, "uhd": uhd, "ensemble": ensemble}
+    work = None
+    if resume:
+        networks = _identity(flow, "flow"), _identity(settings.get("fusion", "auto"), "fusion")
+        made_by = (__version__, clip.info, host.device, host.dtype, networks, method, settings, motion)
+        work = open_work(target, fingerprint(made_by, pace, how, codec, quality, metadata, audio))
+    with work or nullcontext():
+        motion_source = load_flow(flow, host=host, **motion) if isinstance(flow, (str, Path, nn.Module)) else flow
+        explain = hold_below is not None or plot is not None
+        model = load_method(method, motion_source, host=host, explain=explain, **settings)
+        look = _look(clip, pace, how, host, work, wanted=timeline is not None or report is not None)
+        expected = _expected(clip.info, pace)
+        ready = prepare(clip, pace, model, host, rate=clip.info.rate, look=look, total=expected, **how)
+        told = _Told()
+        written = write_clip(
+            target,
+            ready.frames() if work is None else ready.frames(after=work.last, done=work.done),
+            like=clip.info,
+            rate=_rate(ready, clip.info),
+            codec=codec,
+            quality=quality,
+            overwrite=overwrite,
+            sound=_sound(clip.info, ready, audio),
+            metadata=metadata,
+            work=work,
+            on_frame=told.add if explain else None,
+        )
+    if look is not None:
+        _put_out(clip, look, timeline, report, told.sure())
+    if plot is not None:
+        told.draw(plot, hold_below)
+    return replace(written, notes=(*written.notes, *_notes(written, look)))
+
+
+def inspect_file(
+    source: str | Path,
+    *,
+    rate: Fraction | float | str | None = None,
+    dedupe: bool = True,
+    timeline: str | Path | None = None,
+    report: str | Path | None = None,
+    host: Host | None = None,
+) -> list[str]:
+    """What there is to know about a clip before it is interpolated: its cuts and repeated frames, in plain lines.
+
+    timeline, report: see interpolate_file. dedupe: what repeats would become if they were left out.
+    """
+    from .video import open_clip
+
+    clip = open_clip(source, rate=None if rate is None else exact_rate(rate))
+    look = look_through(clip, cuts="auto", dedupe=dedupe, rate=clip.info.rate, host=host)
+    _put_out(clip, look, timeline, report)
+    return look.lines()
+
+
+def _put_out(
+    clip: Clip,
+    look: Look,
+    timeline: str | Path | None,
+    report: str | Path | None,
+    confidence: Sequence[tuple[float, float]] | None = None,
+) -> None:
+    if timeline is not None:
+        save_png(Path(timeline), look.picture(clip, confidence).numpy())
+    if report is not None:
+        Path(report).write_text(json.dumps(look.facts(), indent=1) + "\n", encoding="utf-8")
+
+
+class _Told:
+    """Remembers when each frame is shown, which instant it shows, and how sure it is. Some bytes a frame."""
+
+    def __init__(self) -> None:
+        self._seconds, self._positions, self._values = array("d"), array("d"), array("d")
+
+    def add(self, number: int, frame: Frame) -> None:
+        self._seconds.append(float(frame.seconds))
+        self._positions.append(float(frame.position))
+        self._values.append(nan if frame.confidence is None else frame.confidence)
+
+    def sure(self) -> list[tuple[float, float]] | None:
+        """Position and predicted PSNR of the made frames; None where nobody asked."""
+        made = [(at, value) for at, value in zip(self._positions, self._values, strict=True) if not isnan(value)]
+        return made or None
+
+    def draw(self, path: str | Path, threshold: float | None) -> None:
+        values = [None if isnan(value) else value for value in self._values]
+        save_png(Path(path), draw_confidence(values, self._seconds, threshold))
+
+
+def _identity(name: Any, kind: str) -> Any:
+    """What a choice of weights or of stored flow stands for: the file or folder where there is one."""
+    if not isinstance(name, (str, Path)) or name in _BUILT_IN:
+        return name
+    return Path(name) if Path(name).is_dir() else Path(find(name, kind=kind))
+
+
+_BUILT_IN = ("auto", "dis", "rife", "none")  # they change with the version alone
+
+
+def _look(clip: Clip, pace: Pace, how: dict[str, Any], host: Host, work: Work | None, *, wanted: bool) -> Look | None:
+    """What an earlier run of the same work has found, else what looking through shows, where that is needed."""
+    found = None if work is None else work.recall("look")
+    if found is not None and not wanted:
+        return Look.from_json(found)
+    if not (wanted or needs_look(pace, how["cuts"], how["dedupe"])):
+        return None
+    look = look_through(clip, cuts=how["cuts"], dedupe=how["dedupe"], rate=clip.info.rate, host=host)
+    if work is not None and found is None:
+        work.remember("look", look.to_json())
+    return look
+
+
+def _expected(info: ClipInfo, pace: Pace) -> int | None:
+    """Output frames as far as the header tells."""
+    if not info.frames or not info.rate or pace.needs_length:
+        return None
+    return pace.timing(info.rate).count(info.frames, Fraction(0), (info.frames - 1) / info.rate)
+
+
+def _rate(ready: Interpolation, info: ClipInfo) -> Fraction | None:
+    """The output's constant rate; None keeps every frame's own time."""
+    if ready.manner.at_cut == "skip" and ready.manner.cuts:
+        return None
+    # A video's own clock is kept frame by frame, so that variable rates survive; images have only a rate.
+    return ready.timing.rate(info.rate if info.kind == "images" else None)
+
+
+def _sound(info: ClipInfo, ready: Interpolation, audio: Audio) -> Sound | None:
+    from .video import Sound
+
+    if audio == "drop" or not info.has_audio or isinstance(ready.timing, At):
+        return None
+    speed = ready.timing.speed if isinstance(ready.timing, Rate) else REAL_TIME
+    tempo = speed.constant
+    if audio == "auto":
+        audio = "keep" if tempo == 1 else "stretch"
+    if tempo is not None:
+        return Sound(info.path, audio, tempo=tempo)
+    return Sound(info.path, audio, source_seconds=speed.source_seconds)
+
+
+def _notes(written: Written, look: Look | None) -> list[str]:
+    # what an earlier run has found was told then
+    notes = [] if look is None or look.seen is None else look.lines()
+    if written.frames == 1:
+        notes.append("the clip has a single frame, which was copied: nothing lies between one frame")
+    return notes

@@ -1,0 +1,23 @@
+"""A run that can be killed: ``python slow_interpolate.py SOURCE TARGET SETTINGS``, a little slower than need be."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from comfy_fusionfft.files import interpolate_file
+from comfy_fusionfft.host import PlainHost
+from comfy_fusionfft.video import segments, write_images
+
+segments.SEGMENT_FRAMES = write_images.IMAGES_PER_PIECE = 8
+
+
+def breathe(done: int, total: int | None) -> None:
+    print(done, flush=True)
+    time.sleep(0.01)
+
+
+source, target, settings = sys.argv[1:]
+interpolate_file(source, target, host=PlainHost("cpu", "float32", on_progress=breathe), **json.loads(settings))
