@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
@@ -21,7 +22,7 @@ from . import __version__
 from .api import load_flow, load_method, split_pace
 from .checkpoints import find
 from .confidence_plot import draw_confidence
-from .contract import FlowSource, Frame, Host
+from .contract import Frame, Host
 from .drawing import save_png
 from .engine import AtCut
 from .errors import InputError
@@ -55,7 +56,7 @@ def interpolate_file(
     report: str | Path | None = None,
     plot: str | Path | None = None,
     method: str = "auto",
-    flow: str | Path | FlowSource = "auto",
+    flow: str | Path | nn.Module = "auto",
     scale: float = 1.0,
     uhd: bool = False,
     ensemble: bool = False,
@@ -76,7 +77,8 @@ def interpolate_file(
     resume: finished parts are kept beside the target until all is done; the same call goes on from what is there.
     timeline, report, plot: files for a picture of what was found in the clip, for the same as JSON, and for a picture
         of how sure the made frames are.
-    method, flow, scale, uhd, ensemble, cuts, at_cut, dedupe, hold_below, host, settings: see api.interpolate.
+    flow: as for api.load_flow. method, scale, uhd, ensemble, cuts, at_cut, dedupe, hold_below, host, settings: see
+        api.interpolate.
 
     The target appears under its name only when it is complete. Raises errors.InputError and MediaError
     for input that cannot be used, OutputExistsError without ``overwrite``, Cancelled after a stop (the
@@ -95,15 +97,14 @@ def interpolate_file(
     check_target(target, clip.info, overwrite)
     how = {"cuts": cuts, "at_cut": at_cut, "dedupe": dedupe, "hold_below": hold_below}
     motion = {"scale": scale, "uhd": uhd, "ensemble": ensemble}
+    explain = hold_below is not None or plot is not None
     work = None
     if resume:
         networks = _identity(flow, "flow"), _identity(settings.get("fusion", "auto"), "fusion")
         made_by = (__version__, clip.info, host.device, host.dtype, networks, method, settings, motion)
-        work = open_work(target, fingerprint(made_by, pace, how, codec, quality, metadata, audio))
+        work = open_work(target, fingerprint(made_by, pace, how, codec, quality, audio))
     with work or nullcontext():
-        motion_source = load_flow(flow, host=host, **motion) if isinstance(flow, (str, Path, nn.Module)) else flow
-        explain = hold_below is not None or plot is not None
-        model = load_method(method, motion_source, host=host, explain=explain, **settings)
+        model = load_method(method, load_flow(flow, host=host, **motion), host=host, explain=explain, **settings)
         look = _look(clip, pace, how, host, work, wanted=timeline is not None or report is not None)
         expected = _expected(clip.info, pace)
         ready = prepare(clip, pace, model, host, rate=clip.info.rate, look=look, total=expected, **how)
@@ -124,7 +125,7 @@ def interpolate_file(
     if look is not None:
         _put_out(clip, look, timeline, report, told.sure())
     if plot is not None:
-        told.draw(plot, hold_below)
+        told.draw(plot, hold_below, ready.manner.cuts)
     return replace(written, notes=(*written.notes, *_notes(written, look)))
 
 
@@ -178,9 +179,11 @@ class _Told:
         made = [(at, value) for at, value in zip(self._positions, self._values, strict=True) if not isnan(value)]
         return made or None
 
-    def draw(self, path: str | Path, threshold: float | None) -> None:
+    def draw(self, path: str | Path, threshold: float | None, cuts: Collection[int]) -> None:
         values = [None if isnan(value) else value for value in self._values]
-        save_png(Path(path), draw_confidence(values, self._seconds, threshold))
+        begins = [bisect_left(self._positions, cut - 0.5) for cut in cuts]
+        shots = [self._seconds[first] for first in begins if first < len(values)]
+        save_png(Path(path), draw_confidence(values, self._seconds, threshold, cuts=shots))
 
 
 def _identity(name: Any, kind: str) -> Any:

@@ -55,7 +55,7 @@ def test_any_rate_keeps_the_sound_and_finds_the_cut(source, tmp_path):
     written = interpolate_file(source, tmp_path / "out.mp4", fps=60, **QUICK)
     count, seconds, sound = facts(written.path)
     assert count == 118 and seconds == [F(k, 60) for k in range(118)] and sound == pytest.approx(2.0, abs=0.05)
-    assert any("1 cut, new shots begin at frames 24 (1.00 s)" in note for note in written.notes)
+    assert any(note.startswith("1 cut, ") and "24 (1.00 s)" in note for note in written.notes), written.notes
     around = [f.pixels.float() for f in open_clip(written.path)][57:63]
     steps = [float((a - b).abs().mean()) for a, b in zip(around, around[1:], strict=False)]
     assert sum(step > 30 for step in steps) == 1, "one jump, no blend"
