@@ -3,20 +3,25 @@
 Where flow comes from (``--flow``) and what is done with it (``--method``) are independent: every model
 here takes any contract.FlowSource. Alpha rides along: flow is found on the colour channels alone and
 applied to all.
+
+With ``explain`` an answer has two planes more, occlusion and confidence (``ops.confidence``); the picture is the same.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .contract import Flow, FlowSource, Position, Reach, Window
+from .contract import Flow, FlowSource, Model, Position, Reach, Window
+from .errors import InputError
 from .ops.between import flow_between
 from .ops.bicubic import bicubic_warp
+from .ops.confidence import explained
 from .ops.limits import limited, limits
 from .ops.memory import numbers
 from .ops.warp import blend
@@ -33,11 +38,13 @@ class Blend:
 
     source: FlowSource
     reach: Reach = Reach()
+    explain: bool = False
 
     def __call__(self, window: Window) -> Tensor:
         left = max(i for i, position in enumerate(window.positions) if position < window.times[0])
         motion = flow_between(self.source, window, left, left + 1, window.times)
-        return blend(window.images[left], window.images[left + 1], motion)
+        made = blend(window.images[left], window.images[left + 1], motion)
+        return explained(made, window, (left, left + 1), motion) if self.explain else made
 
 
 WarpSide = Literal["blend", "left", "right", "near"]
@@ -79,6 +86,7 @@ class RecursiveBlend:
     source: FlowSource
     history: int = HISTORY
     decay: float = DECAY
+    explain: bool = False
 
     @property
     def reach(self) -> Reach:
@@ -101,4 +109,17 @@ class RecursiveBlend:
             weight = math.exp(-self.decay * age) / total
             flow = flow + weight * motion.flow * numbers(shorten, flow.device)[:, :, None, None]
             mask = mask + weight * motion.mask
-        return blend(window.images[near], window.images[-levels], Flow(flow, mask))
+        made = blend(window.images[near], window.images[-levels], Flow(flow, mask))
+        # Two pictures that were made from the same ones agree even where both are wrong: the widest pair tells more.
+        return explained(made, window, (0, len(window.positions) - 1), motion) if self.explain else made
+
+
+def explaining(model: Model) -> Model:
+    """The same model with ``explain`` on; InputError for one that has no such thing."""
+    if not hasattr(model, "explain"):
+        raise InputError(f"{type(model).__name__} cannot tell how sure it is: use fusion, rife or recursive")
+    if is_dataclass(model):
+        return replace(model, explain=True)
+    told = copy.copy(model)
+    told.explain = True
+    return told

@@ -3,12 +3,14 @@
 import math
 from fractions import Fraction as F
 
+import pytest
 import torch
 
 from comfy_fusionfft.contract import Flow, Frame
 from comfy_fusionfft.engine import run
+from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.host import PlainHost
-from comfy_fusionfft.methods import Blend, RecursiveBlend
+from comfy_fusionfft.methods import Blend, RecursiveBlend, Warp, explaining
 from comfy_fusionfft.timeline import Multiply
 
 
@@ -114,3 +116,77 @@ def test_history_weights_fall_by_the_decay():
     old = math.exp(-2.5) / (1 + math.exp(-2.5))
     assert math.isclose(seen[0], 10.0, rel_tol=1e-5)  # outermost: the source pair alone
     assert math.isclose(seen[1], 10.0 * old, rel_tol=1e-4)  # the middle: new pair 0, wide pair 10
+
+
+class Overheard:
+    """A model whose answers are kept; the engine is given the pictures alone."""
+
+    def __init__(self, model):
+        self.model, self.reach, self.answers = model, model.reach, []
+
+    def __call__(self, window):
+        self.answers.append(self.model(window))
+        return self.answers[-1][:, :3]
+
+
+def test_explaining_adds_two_planes_and_leaves_the_picture_as_it_is():
+    for kind, settings in ((Blend, {}), (RecursiveBlend, {"history": 1}), (RecursiveBlend, {"history": 3})):
+        heard = [Overheard(kind(Constant(6.0, 0.7), **settings, explain=explain)) for explain in (False, True)]
+        for each in heard:
+            list(run(clip(6.0), each, Multiply(6), PlainHost("cpu", "float32")))
+        plain, told = (torch.cat(each.answers) for each in heard)
+        assert plain.shape == (10, 3, 8, 64) and told.shape == (10, 5, 8, 64)
+        assert torch.equal(told[:, :3], plain)
+        occluded, sure = told[:, 3:].unbind(1)
+        assert occluded.min() >= 0 and occluded.max() == 1  # at the sides, where frames end
+        assert sure.min() > 0.5 and sure.max() <= 1
+
+
+def test_confidence_falls_where_the_frames_do_not_fit():
+    right = ramp(0)
+    right[2:6, 24:40] = 0
+    frames = [Frame(ramp(0), F(0)), Frame(right, F(1))]
+
+    class Still(Constant):
+        def flow(self, left, right, a, b, times):
+            motion = super().flow(left, right, a, b, times)
+            return motion._replace(flow=torch.zeros_like(motion.flow))
+
+    model = Overheard(Blend(Still(0), explain=True))
+    list(run(frames, model, Multiply(2), PlainHost("cpu", "float32")))
+    sure = model.answers[0][0, 4]
+    assert sure[3:5, 26:38].max() < sure[:, :12].min() - 0.2
+
+
+def test_alpha_is_explained_by_the_colours():
+    opaque = [Frame(torch.cat((f.pixels, torch.ones(8, 64, 1)), 2), f.seconds) for f in clip(4.0)]
+    answers = []
+    for frames in (clip(4.0), opaque):
+        model = Overheard(Blend(Constant(4.0), explain=True))
+        model_answers = model.answers
+        list(run(frames, _channels(model, frames[0].pixels.shape[2]), Multiply(2), PlainHost("cpu", "float32")))
+        answers.append(torch.cat(model_answers))
+    assert answers[1].shape[1] == 6
+    torch.testing.assert_close(answers[1][:, 4:], answers[0][:, 3:])
+
+
+def _channels(model, count):
+    """The engine is given as many channels as the frames have."""
+
+    class Cut:
+        reach = model.reach
+
+        def __call__(self, window):
+            model(window)
+            return model.answers[-1][:, :count]
+
+    return Cut()
+
+
+def test_a_model_is_asked_to_explain():
+    plain = Blend(Constant(4.0))
+    told = explaining(plain)
+    assert told == Blend(plain.source, explain=True) and not plain.explain
+    assert explaining(RecursiveBlend(plain.source, 2)).history == 2
+    with pytest.raises(InputError, match="Warp cannot tell how sure it is: use fusion, rife or recursive"):
+        explaining(Warp(plain.source))

@@ -4,7 +4,7 @@ Clips here are textures on known paths; the flow source reads the frame's number
 answers from the table of paths, assuming straight motion between two frames as real sources do.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import pytest
@@ -33,6 +33,7 @@ from comfy_fusionfft.families.fusionfft.net import APRON, FusionNet
 from comfy_fusionfft.families.fusionfft.rearrange import halved, shuffle, unshuffle
 from comfy_fusionfft.families.fusionfft.trajectory import bend
 from comfy_fusionfft.host import PlainHost
+from comfy_fusionfft.methods import explaining
 from comfy_fusionfft.ops.warp import backward_warp
 from comfy_fusionfft.timeline import At, Multiply
 
@@ -590,3 +591,65 @@ def test_short_of_memory_the_network_goes_to_smaller_squares_and_the_motion_stay
     assert source.calls == asked
     for one, other in zip(plain, made, strict=True):
         assert torch.equal(one.pixels, other.pixels)
+
+
+@dataclass
+class Overheard:
+    """A model whose answers are kept as they are; the engine is given the pictures."""
+
+    model: Fuse
+    one_by_one: bool = False
+    answers: dict[Fraction, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def reach(self):
+        return self.model.reach
+
+    def __call__(self, window) -> torch.Tensor:
+        times = [(t,) for t in window.times] if self.one_by_one else [window.times]
+        made = torch.cat([self.model(replace(window, times=some)) for some in times])
+        self.answers |= dict(zip(window.times, made, strict=True))
+        return made[:, :3]
+
+
+def overheard(fuse: Fuse, position: tuple[float, ...], one_by_one: bool = False) -> torch.Tensor:
+    heard = Overheard(fuse, one_by_one)
+    interpolated(heard, position, Multiply(4))
+    return torch.stack([heard.answers[time] for time in sorted(heard.answers)])
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_anchors": 1}, {"anchor_flow": "nested", "spectral_prior": "warped"}, {"net": None}]
+)
+def test_explaining_adds_two_planes_and_leaves_the_picture_as_it_is(settings: dict) -> None:
+    settings = {"net": awake(), "source": Paths(BENT), **settings}
+    plain, told = (overheard(Fuse(**settings, explain=explain), BENT) for explain in (False, True))
+    assert plain.shape == (21, 3, 24, 40) and told.shape == (21, 5, 24, 40) and told.dtype == torch.float32
+    assert torch.equal(told[:, :3], plain)
+    assert told[:, 3:].min() >= 0 and told[:, 3:].max() <= 1
+    alone = overheard(Fuse(**settings, explain=True), BENT, one_by_one=True)
+    torch.testing.assert_close(alone, told, atol=1e-5, rtol=0)
+
+
+def test_another_fuse_explains_and_this_one_stays_as_it_is() -> None:
+    plain = Fuse(None, Paths(BENT), num_anchors=2)
+    told = explaining(plain)
+    assert told.explain and not plain.explain and told.num_anchors == 2 and told.source is plain.source
+
+
+def test_confidence_does_not_depend_on_the_networks_strips() -> None:
+    net = awake()
+    whole, strips = (overheard(Fuse(net, Paths(BENT), explain=True, tile=tile), BENT) for tile in (0, 16))
+    torch.testing.assert_close(strips, whole, atol=1e-4, rtol=0)
+
+
+def test_motion_that_halts_is_doubted_where_anchors_show_it() -> None:
+    steady = tuple(float(s) for s in range(8))
+    torn = (-12.0, -7, -2, 3, 4, 9, 14, 19)  # halts between frames 3 and 4
+    sure = {
+        (anchors, position): overheard(Fuse(None, Paths(position), num_anchors=anchors, explain=True), position)[10, 4]
+        for anchors in (1, 2)
+        for position in (steady, torn)
+    }
+    assert sure[2, torn].mean() < sure[2, steady].mean() - 0.005
+    assert torch.equal(sure[1, torn], sure[1, steady])

@@ -18,6 +18,7 @@ from ...contract import Flow, FlowSource, Position, Reach, Window
 from ...errors import InputError
 from ...ops import spectral
 from ...ops.between import flow_between, link_time
+from ...ops.confidence import explained
 from ...ops.limits import limit_, limits
 from ...ops.memory import numbers
 from .anchors import Link, link
@@ -56,6 +57,7 @@ class Fuse:
         which the swap fades in. All settings may be changed between calls.
     tile: the network runs in strips that hold no more pixels than a square of this side; 0 for what is fastest,
         None for the same, and strips on large pictures. Its answer does not depend on it.
+    explain: answers have two planes more, occlusion and confidence (``ops.confidence``), 0..1.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Fuse:
         spectral_hi: float = spectral.HI,
         spectral_prior: Literal["neighbours", "warped"] = "neighbours",
         tile: int | None = None,
+        explain: bool = False,
     ) -> None:
         if num_anchors not in range(1, MAX_ANCHORS + 1):
             raise InputError(f"{num_anchors} anchors asked for: use 1 to {MAX_ANCHORS} (default {NUM_ANCHORS})")
@@ -82,7 +85,7 @@ class Fuse:
         self.net, self.source = net, source
         self.num_anchors, self.anchor_flow, self.quadratic, self.tile = num_anchors, anchor_flow, quadratic, tile
         self.spectral_alpha, self.spectral_lo, self.spectral_hi = spectral_alpha, spectral_lo, spectral_hi
-        self.spectral_prior = spectral_prior
+        self.spectral_prior, self.explain = spectral_prior, explain
 
     @property
     def reach(self) -> Reach:
@@ -99,7 +102,13 @@ class Fuse:
             made, views = self.net(x, quadratic=self.quadratic, tile=self._tile(x.mask)), None
         real = [window.once("limits", (window.positions[i],), lambda i=i: limits(window.images[i])) for i in near]
         made = limit_(made, *real)
-        return limit_(self._swap(window, left, x, made, views), *real) if self.spectral_alpha else made
+        if self.spectral_alpha:
+            made = limit_(self._swap(window, left, x, made, views), *real)
+        if not self.explain:
+            return made
+        both_go_on = self.num_anchors > 1 and 0 < left < len(window.positions) - 2
+        farther = x.motion[:, 1].unbind(1) if both_go_on else ()
+        return explained(made, window, near, Flow(x.motion[:, 0].flatten(1, 2), x.mask), farther)
 
     def shrink(self) -> bool:
         """Run the network in narrower strips; its answer does not depend on them."""
