@@ -9,16 +9,14 @@ With ``explain`` an answer has two planes more, occlusion and confidence (``ops.
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .contract import Flow, FlowSource, Model, Position, Reach, Window
-from .errors import InputError
+from .contract import Flow, FlowSource, Position, Reach, Window
 from .ops.between import flow_between
 from .ops.bicubic import bicubic_warp
 from .ops.confidence import explained
@@ -112,14 +110,3 @@ class RecursiveBlend:
         made = blend(window.images[near], window.images[-levels], Flow(flow, mask))
         # Two pictures that were made from the same ones agree even where both are wrong: the widest pair tells more.
         return explained(made, window, (0, len(window.positions) - 1), motion) if self.explain else made
-
-
-def explaining(model: Model) -> Model:
-    """The same model with ``explain`` on; InputError for one that has no such thing."""
-    if not hasattr(model, "explain"):
-        raise InputError(f"{type(model).__name__} cannot tell how sure it is: use fusion, rife or recursive")
-    if is_dataclass(model):
-        return replace(model, explain=True)
-    told = copy.copy(model)
-    told.explain = True
-    return told

@@ -3,14 +3,12 @@
 import math
 from fractions import Fraction as F
 
-import pytest
 import torch
 
 from comfy_fusionfft.contract import Flow, Frame
 from comfy_fusionfft.engine import run
-from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.host import PlainHost
-from comfy_fusionfft.methods import Blend, RecursiveBlend, Warp, explaining
+from comfy_fusionfft.methods import Blend, RecursiveBlend
 from comfy_fusionfft.timeline import Multiply
 
 
@@ -181,12 +179,3 @@ def _channels(model, count):
             return model.answers[-1][:, :count]
 
     return Cut()
-
-
-def test_a_model_is_asked_to_explain():
-    plain = Blend(Constant(4.0))
-    told = explaining(plain)
-    assert told == Blend(plain.source, explain=True) and not plain.explain
-    assert explaining(RecursiveBlend(plain.source, 2)).history == 2
-    with pytest.raises(InputError, match="Warp cannot tell how sure it is: use fusion, rife or recursive"):
-        explaining(Warp(plain.source))

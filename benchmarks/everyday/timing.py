@@ -21,8 +21,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from comfy_fusionfft.contract import Frame  # noqa: E402
-from comfy_fusionfft.video import ClipInfo, open_clip, write_clip  # noqa: E402
+from comfy_fusionfft.contract import Frame
+from comfy_fusionfft.video import ClipInfo, open_clip, write_clip
 
 WIDTH, HEIGHT, CYCLE = 64, 32, 200
 """Pictures are one flat level, 20 + number modulo CYCLE, so that a frame half-way shows a level half-way."""

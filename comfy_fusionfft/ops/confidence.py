@@ -4,7 +4,7 @@ What is made is unseen, but its sources can be heard one against the other: the 
 instant, should look alike; and where farther frames are known, the motion of a point on either side should bend alike.
 Their disagreement is measured in cells of 4×4 pixels and turned into the squared error to expect there, the logarithm
 of one being a weighted sum of the logarithms of the others. Weights were fitted on clips whose every 2nd, 4th or 8th
-frame was kept, so that the error was known (``benchmarks/everyday_confidence.py`` measures how well they predict).
+frame was kept, so that the error was known (``benchmarks/everyday/confidence.py`` measures how well they predict).
 
 Maps do not depend on how a run is cut into batches, or the work into strips.
 """

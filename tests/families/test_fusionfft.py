@@ -33,7 +33,6 @@ from comfy_fusionfft.families.fusionfft.net import APRON, FusionNet
 from comfy_fusionfft.families.fusionfft.rearrange import halved, shuffle, unshuffle
 from comfy_fusionfft.families.fusionfft.trajectory import bend
 from comfy_fusionfft.host import PlainHost
-from comfy_fusionfft.methods import explaining
 from comfy_fusionfft.ops.warp import backward_warp
 from comfy_fusionfft.timeline import At, Multiply
 
@@ -629,12 +628,6 @@ def test_explaining_adds_two_planes_and_leaves_the_picture_as_it_is(settings: di
     assert told[:, 3:].min() >= 0 and told[:, 3:].max() <= 1
     alone = overheard(Fuse(**settings, explain=True), BENT, one_by_one=True)
     torch.testing.assert_close(alone, told, atol=1e-5, rtol=0)
-
-
-def test_another_fuse_explains_and_this_one_stays_as_it_is() -> None:
-    plain = Fuse(None, Paths(BENT), num_anchors=2)
-    told = explaining(plain)
-    assert told.explain and not plain.explain and told.num_anchors == 2 and told.source is plain.source
 
 
 def test_confidence_does_not_depend_on_the_networks_strips() -> None:
