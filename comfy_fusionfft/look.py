@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,8 +95,8 @@ def look_through(
             "or say where it cuts and leave out dedupe, count and loop"
         )
     seen = survey(_small(frames), progress=None if host is None else partial(_watch, host))
-    if not len(seen):
-        raise InputError("the clip has no frames: check the input file or folder")
+    if (info := getattr(frames, "info", None)) is not None:
+        seen = replace(seen, width=info.width, height=info.height)
     repeats = find_repeats(seen, shot_starts(seen, cuts))
     edit = make_edit(seen, cuts=cuts, dedupe=dedupe, repeats=repeats)
     first, last = seen.seconds[0], seen.seconds[len(seen) - 1]

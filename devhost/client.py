@@ -25,8 +25,9 @@ from typing import Any
 
 import websocket
 
-PREVIEW, PREVIEW_WITH_METADATA = 1, 4
-"""Kinds of binary message: a picture of the node at work, or of the node that the metadata names."""
+PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4
+"""Kinds of binary message: a picture of the node at work, a line on a node, a picture of the node that the metadata
+names."""
 ENDINGS = ("execution_success", "execution_error", "execution_interrupted")
 Graph = dict[str, dict[str, Any]]
 
@@ -96,6 +97,8 @@ class Result:
     cached: tuple[str, ...]
     progress: tuple[Progress, ...]
     previews: tuple[Preview, ...]
+    texts: tuple[str, ...]
+    """Lines that nodes showed while they ran."""
     error: ExecutionFailed | None
     interrupted: bool
     seconds: float
@@ -254,6 +257,10 @@ class Client:
             about = json.loads(message[8 : 8 + size])
             preview = Preview(str(about.get("node_id")), message[8 + size :])
             self._note("preview", {"preview": preview}, about.get("prompt_id"))
+        elif kind == TEXT:
+            (size,) = struct.unpack_from(">I", message, 4)
+            node, text = message[8 : 8 + size].decode(), message[8 + size :].decode()
+            self._note("text", {"node": node, "text": text}, self._running)
         elif kind == PREVIEW:
             self._note("preview", {"preview": Preview(None, message[8:])}, self._running)
 
@@ -293,6 +300,7 @@ class Client:
             cached=tuple(node for data in named.get("execution_cached", ()) for node in data["nodes"]),
             progress=tuple(Progress(d["node"], d["value"], d["max"]) for d in named.get("progress", ())),
             previews=tuple(data["preview"] for data in named.get("preview", ())),
+            texts=tuple(data["text"] for data in named.get("text", ())),
             error=ExecutionFailed(end.data) if end.kind == "execution_error" else None,
             interrupted=end.kind == "execution_interrupted",
             seconds=end.seconds - start,

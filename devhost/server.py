@@ -174,6 +174,7 @@ class HostServer:
             *("--listen", self._listen, "--port", str(self.port), "--base-directory", str(self.base)),
             # By default the database lies beside the source, which other running hosts share.
             *("--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"),
+            "--cache-classic",  # newer hosts forget results where memory is short, and tests count on them
             "--disable-all-custom-nodes",
             *(("--whitelist-custom-nodes", *self._packs) if self._packs else ()),
             *self._arguments,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import comfy_host, flow, fuse, interpolate, loaders, preview, spectral
+from . import comfy_host, flow, fuse, interpolate, interpolate_video, loaders, preview, replacements, retime, spectral
 
 
 class FusionFFTExtension(ComfyExtension):
@@ -12,10 +12,13 @@ class FusionFFTExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         preview.register(comfy_host.add_get)
+        await replacements.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             interpolate.Interpolate,
+            interpolate_video.InterpolateVideo,
+            retime.Retime,
             loaders.LoadRIFE,
             loaders.LoadFusion,
             flow.ExtractFlow,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import torch
@@ -10,20 +10,42 @@ from torch import Tensor
 
 from ..comfy_fusionfft.contract import Frame, Position
 from ..comfy_fusionfft.errors import InputError
+from ..comfy_fusionfft.video.clip import reduced_size
 from . import comfy_host
 
 
-def clip(images: Tensor, fps: Fraction = Fraction(1), positions: tuple[Position, ...] | None = None) -> Iterator[Frame]:
-    """``(B, H, W, C)`` -> frames, ``fps`` of them a second, or at the instants given.
+class Batch(Sequence[Frame]):
+    """An IMAGE ``(B, H, W, C)`` as frames that can be read again and from anywhere, ``fps`` of them a second.
 
     Raises InputError for what is no batch of pictures; the pixels are looked at when the frames are used.
     """
-    if images.ndim != 4 or not len(images):
-        raise InputError(f"images of shape {tuple(images.shape)}: connect a batch of at least one image")
-    if images.shape[3] not in (1, 3, 4):
-        raise InputError(f"images of {images.shape[3]} channels: connect grey, RGB or RGBA images (1, 3 or 4)")
-    for number in range(len(images)):
-        yield Frame(images[number], (positions[number] if positions else Fraction(number)) / fps)
+
+    def __init__(self, images: Tensor, fps: Fraction, positions: tuple[Position, ...] | None = None) -> None:
+        if images.ndim != 4 or not len(images):
+            raise InputError(f"images of shape {tuple(images.shape)}: connect a batch of at least one image")
+        if images.shape[3] not in (1, 3, 4):
+            raise InputError(f"images of {images.shape[3]} channels: connect grey, RGB or RGBA images (1, 3 or 4)")
+        self.images = images
+        self.fps = fps
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> Frame:
+        place = self._positions[number] if self._positions else Fraction(range(len(self))[number])
+        return Frame(self.images[number], place / self.fps)
+
+    def frames(self, start: int = 0, longest_side: int | None = None) -> Iterator[Frame]:
+        """From this number on. longest_side: see video.Clip."""
+        for number in range(start, len(self)):
+            frame = self[number]
+            yield frame if longest_side is None else Frame(_small(frame.pixels, longest_side), frame.seconds)
+
+
+def clip(images: Tensor, fps: Fraction = Fraction(1), positions: tuple[Position, ...] | None = None) -> Batch:
+    """The batch as a clip; ``positions``: the instants of its frames, where they are not 0, 1, 2, …"""
+    return Batch(images, fps, positions)
 
 
 def batch(frames: Iterable[Frame], count: int, like: Tensor) -> Tensor:
@@ -37,9 +59,21 @@ def batch(frames: Iterable[Frame], count: int, like: Tensor) -> Tensor:
 
 
 def size(images: Tensor) -> tuple[int, int]:
+    """Height and width."""
     return tuple(images.shape[1:3])
 
 
 def empty_mask(count: int, like: Tensor) -> Tensor:
     """``(count, H, W)`` in float32, where masks live."""
     return torch.empty((count, *like.shape[1:3]), dtype=torch.float32)
+
+
+def _small(pixels: Tensor, longest_side: int) -> Tensor:
+    import cv2
+
+    height, width = pixels.shape[:2]
+    small = reduced_size(width, height, longest_side)
+    if small == (width, height):
+        return pixels
+    reduced = cv2.resize(pixels.float().cpu().numpy(), small, interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(reduced).reshape(small[1], small[0], -1)

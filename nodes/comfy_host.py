@@ -5,10 +5,12 @@ Everything else in this folder is schema; everything under ``comfy_fusionfft`` r
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.model_management as memory
 import comfy.model_patcher
@@ -16,6 +18,8 @@ import comfy.utils
 import folder_paths
 import psutil
 import torch
+from comfy.cli_args import args
+from comfy_api.latest import InputImpl
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 from server import PromptServer
@@ -27,6 +31,9 @@ from ..comfy_fusionfft.host import DTYPES, PlainHost
 FOLDER = "frame_interpolation"
 PREVIEW_PIXELS = 512
 PREVIEW_SECONDS = 0.25
+CLOCK_SECONDS = 1.0
+REMOVAL_SECONDS = 0.6
+"""Front ends take 0.4."""
 RESERVE_BYTES = 2 * 1024**3
 """Device memory that stored flow leaves free for the networks."""
 
@@ -37,10 +44,13 @@ class ComfyHost:
     """contract.Host inside ComfyUI: networks come placed by ``load``; progress shows on the running node.
 
     pictures: show frames as they are made. The front end leaves the last one on the node, which has to have room.
+    words: say on the node how many frames there are and how long the rest will take. samples: pictures that are made
+    for one frame.
     """
 
-    def __init__(self, *, pictures: bool = True) -> None:
+    def __init__(self, *, pictures: bool = True, words: bool = False, samples: int = 1) -> None:
         self._pictures = pictures
+        self._clock = Clock(samples) if words else None
         self.device = memory.get_torch_device()
         self.dtype = torch.float32
         self._bar: comfy.utils.ProgressBar | None = None
@@ -57,6 +67,8 @@ class ComfyHost:
         if self._pictures and preview is not None and now - self._shown >= PREVIEW_SECONDS:
             picture, self._shown = ("JPEG", _thumbnail(preview), PREVIEW_PIXELS), now
         self._bar.update_absolute(done, total or done + 1, picture)
+        if self._clock is not None and (text := self._clock.text(done, total, now)):
+            tell(text)
 
     def raise_if_cancelled(self) -> None:
         memory.throw_exception_if_processing_interrupted()
@@ -68,9 +80,42 @@ class ComfyHost:
         memory.soft_empty_cache()
 
 
+class Clock:
+    """How far a long run is, in words, at most once a second."""
+
+    def __init__(self, samples: int = 1) -> None:
+        self._samples = samples
+        self._total: int | None = None
+        self._began: tuple[int, float] | None = None
+        self._said = -CLOCK_SECONDS
+
+    def text(self, done: int, total: int | None, now: float) -> str | None:
+        """total: None while the clip is only looked through. now: seconds of any clock.
+
+        None where it is too early to say something new.
+        """
+        if self._began is None or total != self._total:
+            self._total, self._began = total, (done, now)
+        if now - self._said < CLOCK_SECONDS and done != total:
+            return None
+        self._said = now
+        if total is None:
+            return f"looking for cuts: frame {done}"
+        frames = f"frame {done // self._samples} of {total // self._samples}"
+        first, began = self._began
+        if done == first or done >= total:
+            return frames
+        left = round((now - began) / (done - first) * (total - done))
+        return f"{frames}, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+
 def _thumbnail(pixels: Tensor) -> Image.Image:
+    """Of a picture in 0..1, or in the whole numbers of the file that it came from."""
     step = max(1, max(pixels.shape[:2]) // PREVIEW_PIXELS)
-    small = pixels[::step, ::step, :3].float().clamp(0, 1).mul(255).byte().cpu().numpy()
+    few = pixels[::step, ::step, :3].float().cpu()
+    if not pixels.dtype.is_floating_point:
+        few = few / torch.iinfo(pixels.dtype).max
+    small = few.clamp(0, 1).mul(255).byte().numpy()
     return Image.fromarray(small if small.shape[2] == 3 else small.repeat(3, axis=2))
 
 
@@ -90,9 +135,9 @@ def managed(module: nn.Module, dtype: str) -> Any:
     return _Patcher(module, load_device=device, offload_device=memory.unet_offload_device())
 
 
-def load(patchers: Iterable[Any], images: Tensor, bytes_per_pixel: int) -> None:
-    """Bring networks to the device, with room for working on pictures of this size."""
-    height, width = images.shape[1:3]
+def load(patchers: Iterable[Any], size: tuple[int, int], bytes_per_pixel: int) -> None:
+    """Bring networks to the device, with room for working on pictures of this height and width."""
+    height, width = size
     memory.load_models_gpu(list(patchers), memory_required=height * width * bytes_per_pixel)
 
 
@@ -151,6 +196,22 @@ def tell(text: str) -> None:
         PromptServer.instance.send_progress_text(text, node_id())
 
 
+def take_preview_off() -> None:
+    """Remove the running node's live picture, so that the video which it puts out shows in its place.
+
+    Front ends keep a live picture until they hear that its node starts to run, and a moment longer; while they have it
+    they try to play it as the video.
+    """
+    context, server = get_executing_context(), PromptServer.instance
+    if context is None or server is None:
+        return
+    names = ("node_id", "display_node_id", "parent_node_id", "real_node_id")
+    state = {"value": 1, "max": 1, "state": "running", "prompt_id": context.prompt_id}
+    for nodes in ({}, {context.node_id: state | dict.fromkeys(names, context.node_id)}):
+        server.send_sync("progress_state", {"prompt_id": context.prompt_id, "nodes": nodes}, server.client_id)
+    time.sleep(REMOVAL_SECONDS)
+
+
 def node_id() -> str:
     """The running node, as the front end knows it (inside subgraphs with its parents)."""
     context = get_executing_context()
@@ -180,6 +241,69 @@ def _folders() -> list[str]:
     if FOLDER not in known:  # hosts before 0.20
         known[FOLDER] = ([str(Path(folder_paths.models_dir) / FOLDER)], {".safetensors"})
     return folder_paths.get_folder_paths(FOLDER)
+
+
+class Place(NamedTuple):
+    """Where a saved file goes: a folder of the output, the name's beginning, the next free number, and the folder as
+    the front end wants it."""
+
+    folder: Path
+    name: str
+    number: int
+    subfolder: str
+
+
+def output_place(prefix: str, size: tuple[int, int]) -> Place:
+    """For a file name's beginning as people write it, with ``%date%`` and the like. size: height and width."""
+    height, width = size
+    folder, name, number, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory(), width, height
+    )
+    return Place(Path(folder), name, number, subfolder)
+
+
+def input_path(text: str) -> Path:
+    """A path as people write it: from the root, or in the host's input folder."""
+    text = text.strip().strip("\"'")
+    return Path(text) if Path(text).is_absolute() else Path(folder_paths.get_annotated_filepath(text))
+
+
+def scratch_folder() -> Path:
+    """A folder of ours that the host empties at its start."""
+    folder = Path(folder_paths.get_temp_directory()) / "fusionfft"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def graph_tags(hidden: Any) -> dict[str, str]:
+    """The graph that makes a file, as the host's own nodes write it into one; nothing where the user forbids it."""
+    if args.disable_metadata:
+        return {}
+    tags = {name: json.dumps(value) for name, value in (hidden.extra_pnginfo or {}).items()}
+    return tags | ({"prompt": json.dumps(hidden.prompt)} if hidden.prompt is not None else {})
+
+
+def is_from_file(video: Any) -> bool:
+    """Whether a VIDEO is a file's."""
+    return isinstance(video, InputImpl.VideoFromFile)
+
+
+def file_of(video: Any) -> tuple[Any, tuple[Fraction, Fraction | None] | None]:
+    """The path or bytes of a file's VIDEO, and from which to which second it is cut; None where it is not."""
+    if hasattr(video, "get_active_trim_window"):
+        begin, lasts = video.get_active_trim_window()
+    else:  # hosts before 0.20
+        begin, lasts = (getattr(video, f"_VideoFromFile__{name}") for name in ("start_time", "duration"))
+        begin = begin if begin >= 0 else max(0.0, video._get_raw_duration() + begin)
+    if not begin and not lasts:
+        return video.get_stream_source(), None
+    begin = Fraction(str(begin))
+    return video.get_stream_source(), (begin, begin + Fraction(str(lasts)) if lasts else None)
+
+
+def as_video(path: Path) -> Any:
+    """A file as VIDEO."""
+    return InputImpl.VideoFromFile(str(path))
 
 
 def add_get(path: str, handler: Callable[..., Any]) -> None:

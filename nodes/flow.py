@@ -71,14 +71,14 @@ class ExtractFlow(io.ComfyNode):
         return extract(
             images,
             pace.plan(len(images), multiplier, source_fps, target_fps),
-            source_of(rife_model, images, scale, uhd, ensemble),
+            source_of(rife_model, batches.size(images), scale, uhd, ensemble),
             half,
             anchor_flow=anchor_flow,
             num_anchors=num_anchors,
         )
 
 
-def extract(pictures: Tensor, timing: pace.Pace, source: Any, half: bool, **anchors: Any) -> io.NodeOutput:
+def extract(pictures: Tensor, timing: pace.Plan, source: Any, half: bool, **anchors: Any) -> io.NodeOutput:
     """The FLOW of a batch, each tensor moved to where it stays as soon as it is found."""
     between = sum(position.denominator > 1 for position in timing.positions)
     comfy_host.announce_flow(between, pictures, half)
@@ -223,13 +223,19 @@ def model_input() -> io.MultiType.Input:
     )
 
 
-def source_of(model: Any, pictures: Tensor, scale: str, uhd: bool, ensemble: bool) -> Any:
-    """A FlowSource, its network on the device."""
+def source_of(model: Any, size: tuple[int, int], scale: str, uhd: bool, ensemble: bool) -> Any:
+    """A FlowSource for pictures of this height and width, its network on the device."""
+    found = network(model, size)
+    return api.load_flow(found, host=comfy_host.ComfyHost(), scale=float(scale), uhd=uhd, ensemble=ensemble)
+
+
+def network(model: Any, size: tuple[int, int]) -> Any:
+    """What finds motion, on the device, or the name of a source without a network."""
     model = loaders.flow_network(loaders.load_flow_model() if model is None else model)
-    if not isinstance(model, str):
-        comfy_host.load([model], pictures, BYTES_PER_PIXEL)
-        model = model.model
-    return api.load_flow(model, host=comfy_host.ComfyHost(), scale=float(scale), uhd=uhd, ensemble=ensemble)
+    if isinstance(model, str):
+        return model
+    comfy_host.load([model], size, BYTES_PER_PIXEL)
+    return model.model
 
 
 def _expected(pictures: Tensor | None) -> tuple[Any, ...]:

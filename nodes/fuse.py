@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..comfy_fusionfft import api, flow_clip
 from ..comfy_fusionfft.errors import InputError
-from . import batches, comfy_host, flow, loaders
+from ..comfy_fusionfft.look import Cuts
+from . import batches, comfy_host, flow, loaders, shots
 
 BYTES_PER_PIXEL = 2400
 """Working memory of fusion with three anchors in float32."""
@@ -42,6 +43,7 @@ class Fuse(io.ComfyNode):
                     optional=True,
                     tooltip="From Load FusionFFT Model. Nothing connected: the built-in one.",
                 ),
+                shots.cuts_input(optional=True),  # last: saved graphs know widgets by position
             ],
             outputs=[
                 io.Image.Output(display_name="images"),
@@ -51,12 +53,18 @@ class Fuse(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Tensor, flow: Any, num_anchors: int, warped_prior: bool, fusion_model: Any = None
+        cls,
+        images: Tensor,
+        flow: Any,
+        num_anchors: int,
+        warped_prior: bool,
+        fusion_model: Any = None,
+        cuts: str = shots.AUTO,
     ) -> io.NodeOutput:
-        return fused(images, flow, num_anchors, warped_prior, fusion_model)
+        return fused(images, flow, num_anchors, warped_prior, fusion_model, shots.numbers(cuts, len(images)))
 
 
-def fused(pictures: Tensor, motion: Any, num_anchors: int, warped_prior: bool, model: Any) -> io.NodeOutput:
+def fused(pictures: Tensor, motion: Any, num_anchors: int, warped_prior: bool, model: Any, cuts: Cuts) -> io.NodeOutput:
     clip = flow_clip.checked(motion, len(pictures), batches.size(pictures))
     count = len(clip.instants)
     made = api.fuse(
@@ -64,7 +72,8 @@ def fused(pictures: Tensor, motion: Any, num_anchors: int, warped_prior: bool, m
         clip,
         num_anchors=num_anchors,
         spectral_alpha=0.0,
-        fusion=network(model, pictures),
+        fusion=network(model, batches.size(pictures)),
+        cuts=cuts,
         host=comfy_host.ComfyHost(),
         total=count,
     )
@@ -74,10 +83,10 @@ def fused(pictures: Tensor, motion: Any, num_anchors: int, warped_prior: bool, m
     return io.NodeOutput(result, flow.warp(pictures, clip, "near")[0])
 
 
-def network(model: Any, pictures: Tensor) -> Any:
-    """The fusion network on the device."""
+def network(model: Any, size: tuple[int, int]) -> Any:
+    """The fusion network on the device, for pictures of this height and width."""
     model = loaders.load_fusion_model() if model is None else model
     if not hasattr(model, "model"):
         raise InputError(f"a {type(model).__name__} is connected as fusion model: use Load FusionFFT Model")
-    comfy_host.load([model], pictures, BYTES_PER_PIXEL)
+    comfy_host.load([model], size, BYTES_PER_PIXEL)
     return model.model

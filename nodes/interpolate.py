@@ -7,8 +7,9 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..comfy_fusionfft import api
-from . import batches, comfy_host, flow, fuse, loaders, pace, spectral
+from ..comfy_fusionfft.interpolation import prepare
+from ..comfy_fusionfft.pace import Pace, exact_rate
+from . import batches, comfy_host, method, pace, shots
 
 
 class Interpolate(io.ComfyNode):
@@ -27,23 +28,10 @@ class Interpolate(io.ComfyNode):
             inputs=[
                 io.Image.Input("images", tooltip="The clip, as a batch in order of time."),
                 *pace.inputs(),
-                io.Combo.Input(
-                    "method",
-                    options=[method for method in api.METHODS if method != "auto"],
-                    default=api.DEFAULT_METHOD,
-                    tooltip="fusion: several frame pairs, chosen per pixel (default, best). rife: the nearest two "
-                    "frames, warped and mixed (fastest). recursive: outside-in, for large multipliers of difficult "
-                    "motion.",
-                ),
-                flow.anchors_input("Used by fusion."),
-                *spectral.swap_inputs("spectral_"),
-                *flow.quality_inputs(),
-                flow.model_input(),
-                loaders.FusionModel.Input(
-                    "fusion_model",
-                    optional=True,
-                    tooltip="From Load FusionFFT Model. Nothing connected: the built-in one.",
-                ),
+                *method.inputs(),
+                # Later than the others: saved graphs know widgets by position, and API graphs lack them.
+                shots.cuts_input(optional=True),
+                shots.dedupe_input(optional=True),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")],
         )
@@ -55,40 +43,21 @@ class Interpolate(io.ComfyNode):
         multiplier: int,
         source_fps: float,
         target_fps: float,
-        method: str,
-        num_anchors: int,
-        spectral_alpha: float,
-        spectral_lo: float,
-        spectral_hi: float,
-        scale: str,
-        uhd: bool,
-        ensemble: bool,
-        rife_model: Any = None,
-        fusion_model: Any = None,
+        cuts: str = shots.AUTO,
+        dedupe: bool = False,
+        **how: Any,
     ) -> io.NodeOutput:
-        timing = pace.plan(len(images), multiplier, source_fps, target_fps)
-        settings: dict[str, Any] = {}
-        if method == "fusion":
-            settings = {
-                "fusion": fuse.network(fusion_model, images),
-                "num_anchors": num_anchors,
-                "spectral_alpha": spectral_alpha,
-                "spectral_lo": spectral_lo,
-                "spectral_hi": spectral_hi,
-            }
-        source = flow.source_of(rife_model, images, scale, uhd, ensemble)
-        return interpolated(images, timing, source, method, settings)
+        clip = batches.clip(images, exact_rate(source_fps))
+        wanted = Pace(**pace.chosen(multiplier, target_fps))
+        settings = method.settings(batches.size(images), **how)
+        return interpolated(clip, wanted, settings, cuts=shots.numbers(cuts, len(clip)), dedupe=dedupe)
 
 
-def interpolated(pictures: Tensor, timing: pace.Pace, source: Any, method: str, settings: Any) -> io.NodeOutput:
-    count = len(timing.positions)
-    frames = api.interpolate(
-        batches.clip(pictures, timing.source),
-        method=method,
-        flow=source,
-        host=comfy_host.ComfyHost(),
-        total=count,
-        **timing.settings,
-        **settings,
-    )
-    return io.NodeOutput(batches.batch(frames, count, pictures), float(timing.fps))
+def interpolated(clip: batches.Batch, wanted: Pace, settings: dict[str, Any], **edit: Any) -> io.NodeOutput:
+    host = comfy_host.ComfyHost()
+    ready = prepare(clip, wanted, method.model(settings, host), host, rate=clip.fps, **edit)
+    count = ready.total
+    if count is None:  # nothing had to be looked through
+        count = ready.timing.count(len(clip), clip[0].seconds, clip[-1].seconds)
+    frames = batches.batch(ready.frames(), count, clip.images)
+    return io.NodeOutput(frames, float(ready.timing.rate(clip.fps)))

@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 from comfy_api.latest import io
 
-from ..comfy_fusionfft import api, timeline
+from ..comfy_fusionfft import timeline
 from ..comfy_fusionfft.contract import Position
 from ..comfy_fusionfft.errors import InputError
+from ..comfy_fusionfft.pace import Pace, exact_rate
 
 MULTIPLIER = 2
 SOURCE_FPS = 16.0
 
 
-class Pace(NamedTuple):
+class Plan(NamedTuple):
     """What the inputs mean for a clip.
 
     settings: ``multi`` or ``fps`` of the library's calls. source: frames a second of the clip.
@@ -58,12 +59,16 @@ def inputs() -> list[io.Input]:
     ]
 
 
-def plan(count: int, multiplier: int, source_fps: float, target_fps: float) -> Pace:
+def plan(count: int, multiplier: int, source_fps: float, target_fps: float) -> Plan:
     """For a clip of ``count`` frames; InputError when there is none."""
     if not count:
         raise InputError("there are no images: connect a batch of at least one image")
-    source = api.exact_rate(source_fps)
-    settings = {"fps": api.exact_rate(target_fps)} if target_fps > 0 else {"multi": multiplier}
-    timing = api.timing_for(**settings)
-    positions = timeline.instants(timing, [index / source for index in range(count)])
-    return Pace(settings, source, settings.get("fps", source * multiplier), positions)
+    source = exact_rate(source_fps)
+    settings = chosen(multiplier, target_fps)
+    timing = Pace(**settings).timing(source)
+    return Plan(settings, source, timing.rate(source), timeline.instants(timing, [i / source for i in range(count)]))
+
+
+def chosen(multiplier: int, target_fps: float) -> dict[str, int | Fraction]:
+    """``multi`` or ``fps``."""
+    return {"fps": exact_rate(target_fps)} if target_fps > 0 else {"multi": multiplier}

@@ -24,9 +24,17 @@ from places import ROOT
 LOCALES = ROOT / "locales"
 PAGES = ROOT / "web" / "docs"
 HOST = (
-    *("comfy", "comfy.model_management", "comfy.model_patcher", "comfy.utils", "folder_paths", "server", "aiohttp"),
+    *("comfy", "comfy.cli_args", "comfy.model_management", "comfy.model_patcher", "comfy.utils", "folder_paths"),
+    *("server", "aiohttp"),
     *("comfy_execution", "comfy_execution.graph_utils", "comfy_execution.utils", "psutil", "PIL"),
 )
+
+
+class Declared(SimpleNamespace):
+    """Stands for an input."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return vars(self)
 
 
 class Type:
@@ -35,8 +43,13 @@ class Type:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def Input(self, id: str, **settings: Any) -> SimpleNamespace:
-        return SimpleNamespace(id=id, name=id, **settings)
+    def Input(self, id: str | Declared, *values: Any, **settings: Any) -> Declared:
+        if isinstance(id, Declared):  # of several types, of which one has a widget
+            return Declared(**vars(id) | settings)
+        return Declared(id=id, name=id, **settings)
+
+    def Option(self, key: str, inputs: list[Declared]) -> SimpleNamespace:
+        return SimpleNamespace(key=key, inputs=inputs)
 
     def Output(self, display_name: str | None = None, **settings: Any) -> SimpleNamespace:
         return SimpleNamespace(name=display_name or self.name.upper(), **settings)
@@ -46,7 +59,7 @@ class RecordingIO:
     """Stands for ``comfy_api.latest.io``."""
 
     ComfyNode = object
-    NumberDisplay = MagicMock()
+    NumberDisplay = Hidden = MagicMock()
     Custom = Type
 
     class Schema(SimpleNamespace):
@@ -59,7 +72,8 @@ class RecordingIO:
 @contextmanager
 def pack() -> Iterator[Any]:
     """The nodes package, loaded under another name as the host does."""
-    api = SimpleNamespace(io=RecordingIO(), ui=MagicMock(), ComfyExtension=object, Input=MagicMock())
+    more = {name: MagicMock() for name in ("ui", "Input", "InputImpl", "ComfyAPI")}
+    api = SimpleNamespace(io=RecordingIO(), ComfyExtension=object, **more)
     stands = {name: MagicMock() for name in HOST} | {"comfy_api": MagicMock(latest=api), "comfy_api.latest": api}
     with patch.dict(sys.modules, stands):
         spec = importlib.util.spec_from_file_location(
@@ -82,12 +96,25 @@ def _texts(schema: Any) -> dict[str, Any]:
     def said(each: SimpleNamespace) -> dict[str, str]:
         return {"name": each.name} | ({"tooltip": each.tooltip} if hasattr(each, "tooltip") else {})
 
+    def inputs() -> dict[str, dict[str, str]]:
+        found = {}
+        for each in schema.inputs:
+            inner = [(f"{each.id}_{one.id}", one) for option in _options(each) for one in option.inputs]
+            for key, one in [(each.id, each), *inner]:
+                assert found.setdefault(key, said(one)) == said(one), f"{key} is explained in two ways"
+        return found
+
     return {
         "display_name": schema.display_name,
         "description": schema.description,
-        "inputs": {each.id: said(each) for each in schema.inputs},
+        "inputs": inputs(),
         "outputs": {str(number): said(each) for number, each in enumerate(schema.outputs)},
     }
+
+
+def _options(declared: SimpleNamespace) -> list[SimpleNamespace]:
+    """Of a choice that brings inputs of its own; the front end looks them up as ``choice_input``."""
+    return [option for option in getattr(declared, "options", ()) if hasattr(option, "inputs")]
 
 
 def written(language: str) -> dict[str, Any]:
@@ -144,7 +171,8 @@ def test_a_page_names_its_node_all_inputs_and_only_pages_that_exist(node: str) -
     texts = written("en")[node]
     assert page.startswith(f"# {texts['display_name']}\n")
     in_tables = set(re.findall(r"^\| `(\w+)`", page, re.M))
-    assert set(texts["inputs"]) <= in_tables, f"missing: {set(texts['inputs']) - in_tables}"
+    names = {each["name"] for each in texts["inputs"].values()}
+    assert names <= in_tables, f"missing: {names - in_tables}"
     others = {each["display_name"] for each in written("en").values()}
     assert set(re.findall(r"\*\*([^*]+)\*\*", page)) & others, "a page says which nodes go with it"
     for target in re.findall(r"\]\(([^)]+)\)", page):

@@ -45,6 +45,11 @@ class Link(list):
         return Link([self.id, number])
 
 
+def of(name: str, choice: str, **inputs: Any) -> dict[str, Any]:
+    """A choice with the inputs that it brings: ``of("pace", "frame rate", fps=60)``."""
+    return {name: choice} | {f"{name}.{each}": value for each, value in inputs.items()}
+
+
 class Graph:
     """A graph in the API format, grown node by node. ``host``: hosts.RunningHost."""
 
@@ -56,7 +61,7 @@ class Graph:
     def add(self, kind: str, **inputs: Any) -> Link:
         """A node of this class; returns its first output."""
         name = str(len(self.nodes) + 1)
-        self.nodes[name] = {"class_type": kind, "inputs": {**self._defaults(kind), **inputs}}
+        self.nodes[name] = {"class_type": kind, "inputs": {**self._defaults(kind, inputs), **inputs}}
         return Link([name, 0])
 
     def change(self, node: Link, **inputs: Any) -> None:
@@ -87,9 +92,26 @@ class Graph:
         check.run()
         return error.message.partition("\n")[0]
 
-    def _defaults(self, kind: str) -> dict[str, Any]:
+    def _defaults(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
         required = self.host.client.object_info(kind)[kind]["input"].get("required", {})
-        return {name: default(spec) for name, spec in required.items() if default(spec) is not None}
+        found = {}
+        for name, spec in required.items():
+            if spec[0] == DYNAMIC:
+                found |= chosen(name, spec, given)
+            elif default(spec) is not None:
+                found[name] = default(spec)
+        return found
+
+
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+"""A choice that brings inputs of its own, ``choice.input``."""
+
+
+def chosen(name: str, spec: list[Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A choice, the first one unless another is given, and the defaults of the inputs that it brings."""
+    options = {option["key"]: option["inputs"].get("required", {}) for option in spec[1]["options"]}
+    key = given.get(name, next(iter(options)))
+    return {name: key} | {f"{name}.{each}": default(inner) for each, inner in options[key].items()}
 
 
 def default(spec: list[Any]) -> Any:
@@ -150,4 +172,6 @@ def frames(images: Tensor, fps: int | Fraction = FPS) -> Iterator[Frame]:
 
 def library(images: Tensor, source_fps: int = FPS, /, **settings: Any) -> Tensor:
     """The same clip through ``api.interpolate``, in this process."""
-    return torch.stack([frame.pixels for frame in api.interpolate(frames(images, source_fps), host=PLAIN, **settings)])
+    return torch.stack(
+        [frame.pixels for frame in api.interpolate(list(frames(images, source_fps)), host=PLAIN, **settings)]
+    )

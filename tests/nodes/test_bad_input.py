@@ -36,7 +36,7 @@ def test_a_frame_that_is_not_numbers(host, kind, value):
     else:
         more = {"prior": graph.clip("whole", moving(4))} if kind == "FusionFFTSpectralSwap" else {}
         error = ends_in(graph, graph.add(kind, images=images, **more))
-    assert "a frame holds NaN or infinite values: repair the clip or the node that made it" in error
+    assert "holds NaN or infinite values: repair the clip or the node that made it" in error
 
 
 @pytest.mark.parametrize("kind", ["FusionFFTFuse", "FusionFFTFlowWarp"])

@@ -47,6 +47,22 @@ def test_the_three_blocks_are_the_whole_bit_for_bit(either_host, model, count, h
     assert torch.equal(chain, library(clip, *rates, flow=model.__name__, **timing))
 
 
+def test_neither_blocks_nor_the_whole_blend_across_a_cut(host):
+    clip = torch.cat([moving(5, 64, 96), 1 - moving(5, 64, 96).flip(1)])
+    graph = Graph(host)
+    images, loaded = graph.clip("shots", clip), dis(graph)
+    flow = graph.add("FusionFFTFlow", images=images, rife_model=loaded)
+    fused = graph.add("FusionFFTFuse", images=images, flow=flow, fusion_model=fusion(graph))
+    options = {"rife_model": loaded, "fusion_model": fusion(graph), "spectral_alpha": 0.0}
+    graph.save("fused", fused)
+    graph.save("whole", graph.add("FusionFFTInterpolate", images=images, **options))
+    graph.run()
+    chain, whole = (host.saved(name)["image"] for name in ("fused", "whole"))
+    assert torch.equal(chain, whole) and torch.equal(chain[9], clip[5]), (
+        "the nearer frame of two equals is the right one"
+    )
+
+
 def test_nested_anchors_are_the_library_s(host):
     clip = moving(6)
     graph = Graph(host)

@@ -244,6 +244,23 @@ def test_values_beyond_one_stay(host):
     assert torch.equal(found[::2], clip) and found[1].max() > 1.1
 
 
+def test_cuts_and_repeats_in_the_one_node(either_host):
+    """Two shots of four frames, each shown twice: auto finds the cut, dedupe the repeats."""
+    shots = torch.cat([moving(4, **BIG), 1 - moving(4, **BIG).flip(0)])
+    graph = Graph(either_host)
+    once, twice = graph.clip("shots", shots), graph.clip("twos", shots.repeat_interleave(2, dim=0))
+    settings = {"method": "rife", "rife_model": dis(graph)}
+    graph.save("found", graph.add("FusionFFTInterpolate", images=once, **settings))
+    graph.save("blended", graph.add("FusionFFTInterpolate", images=once, cuts="none", **settings))
+    graph.save("evened", graph.add("FusionFFTInterpolate", images=twice, multiplier=1, dedupe=True, **settings))
+    graph.run()
+    found, blended = (either_host.saved(name)["image"] for name in ("found", "blended"))
+    assert torch.equal(found[7], shots[3]) or torch.equal(found[7], shots[4])
+    assert torch.equal(found[:7], blended[:7]) and not torch.equal(found[7], blended[7])
+    steps = (either_host.saved("evened")["image"].diff(dim=0)).abs().mean((1, 2, 3))
+    assert len(steps) == 15 and (steps[:6] > 0.004).all()
+
+
 # --------------------------------------------------------------------------------- Flow Preview and Warp
 
 

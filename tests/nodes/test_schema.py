@@ -7,13 +7,25 @@ import pytest
 from comfy_fusionfft import api
 from comfy_fusionfft.cli import build_parser
 from comfy_fusionfft.families.fusionfft import Fuse
+from comfy_fusionfft.files import interpolate_file
+from comfy_fusionfft.pace import Pace
+from tests.nodes.graphs import DYNAMIC
 
+TIME = ("pace", "speed", "loop", "shutter")
+SHOTS = ("cuts", "at_cut", "dedupe", "hold_below")
+METHOD = (
+    *("method", "num_anchors", "spectral_alpha", "spectral_lo", "spectral_hi", "scale", "uhd", "ensemble"),
+    *("rife_model", "fusion_model"),
+)
 # Saved graphs keep widgets by position: append, never insert, reorder or rename.
 INPUTS = {
     "FusionFFTInterpolate": [
         *("images", "multiplier", "source_fps", "target_fps", "method", "num_anchors"),
         *("spectral_alpha", "spectral_lo", "spectral_hi", "scale", "uhd", "ensemble", "rife_model", "fusion_model"),
+        *("cuts", "dedupe"),
     ],
+    "FusionFFTRetime": ["images", "source_fps", *TIME, *SHOTS, "maps", *METHOD],
+    "FusionFFTInterpolateVideo": ["video", *TIME, *SHOTS, "audio", "filename_prefix", "codec", *METHOD],
     "FusionFFTLoadRIFE": ["model", "dtype"],
     "FusionFFTLoadFusion": ["model", "dtype"],
     "FusionFFTFlow": [
@@ -27,6 +39,8 @@ INPUTS = {
 }
 OUTPUTS = {
     "FusionFFTInterpolate": ["IMAGE", "FLOAT"],
+    "FusionFFTRetime": ["IMAGE", "FLOAT", "STRING", "IMAGE", "MASK", "MASK", "IMAGE"],
+    "FusionFFTInterpolateVideo": ["VIDEO", "STRING", "IMAGE"],
     "FusionFFTLoadRIFE": ["RIFE_MODEL"],
     "FusionFFTLoadFusion": ["FUSIONFFT_MODEL"],
     "FusionFFTFlow": ["FLOW", "FLOAT"],
@@ -35,9 +49,27 @@ OUTPUTS = {
     "FusionFFTFlowPreview": ["IMAGE"],
     "FusionFFTFlowWarp": ["IMAGE", "MASK"],
 }
-SOCKETS = {"IMAGE", "FLOW", "RIFE_MODEL,INTERP_MODEL", "FUSIONFFT_MODEL"}
-NODES_OWN = {"source_fps", "target_fps", "half", "warped_prior", "show", "model", "side"}
-"""Inputs that have no counterpart of that name in the library."""
+CHOICES = {
+    "pace": {"multiplier": ["multiplier"], "frame rate": ["fps"], "frame count": ["count", "at_fps"]},
+    "speed": {"normal": [], "constant": ["factor"], "curve": ["curve", "top_speed"], "keys": ["keys"]},
+    "codec": {
+        **{f"{name} (mp4)": ["quality"] for name in ("h264", "hevc", "av1")},
+        "vp9 (webm)": ["quality"],
+        "prores (mov)": [],
+        "ffv1 (mkv)": [],
+    },
+}
+"""Inputs that bring others with them, by what is chosen."""
+SOCKETS = {
+    *("IMAGE", "FLOW", "RIFE_MODEL,INTERP_MODEL", "FUSIONFFT_MODEL", "VIDEO,VHS_FILENAMES,STRING"),
+}
+NODES_OWN = {
+    *("source_fps", "target_fps", "half", "warped_prior", "show", "model", "side", "filename_prefix", *CHOICES),
+    *("factor", "curve", "top_speed", "keys", "count", "at_fps", "quality", "fps"),
+}
+"""Inputs that have no counterpart of that name, or of that kind, in the library."""
+SWITCHED_OFF = {"hold_below": (0.0, None), "shutter": (0.0, 0)}
+"""Input -> what stands for nothing in the node and in the library."""
 
 
 @pytest.fixture
@@ -55,9 +87,27 @@ def inputs(node: dict) -> dict[str, list]:
     }
 
 
+def options(spec: list) -> dict[str, dict[str, list]]:
+    """Of an input that brings others with it: choice -> its inputs."""
+    return {option["key"]: option["inputs"].get("required", {}) for option in spec[1]["options"]}
+
+
+def all_inputs(node: dict) -> list[tuple[str, list]]:
+    """Also those that a choice brings."""
+    found = list(inputs(node).items())
+    for _, spec in inputs(node).items():
+        if spec[0] == DYNAMIC:
+            found += [each for choice in options(spec).values() for each in choice.items()]
+    return found
+
+
 def test_ids_and_order_stay(nodes):
     assert {name: list(inputs(node)) for name, node in nodes.items()} == INPUTS
     assert {name: node["output"] for name, node in nodes.items()} == OUTPUTS
+    for node in nodes.values():
+        for name, spec in inputs(node).items():
+            if spec[0] == DYNAMIC:
+                assert {key: list(brought) for key, brought in options(spec).items()} == CHOICES[name]
 
 
 def test_every_node_can_be_found(nodes):
@@ -72,33 +122,37 @@ def test_every_node_can_be_found(nodes):
 
 def test_every_input_is_explained(nodes):
     for name, node in nodes.items():
-        for field, (kind, settings) in inputs(node).items():
+        for field, (kind, settings) in all_inputs(node):
             tip = settings["tooltip"]
             assert tip[-1] in ".…)”" and "  " not in tip, (name, field)
             if kind in SOCKETS:
                 continue
             assert "default" in tip.lower(), (name, field)
-            if kind in ("INT", "FLOAT"):
+            if kind.split(",")[0] in ("INT", "FLOAT"):
                 assert {"default", "min", "max"} <= settings.keys(), (name, field)
                 shown = f"{settings['default']:g}"
-                assert f"Default {shown}" in tip, (name, field)
+                assert f"Default {shown}" in tip or field == "quality", (name, field)
 
 
 def test_defaults_are_the_library_s_and_the_command_line_s(nodes):
     library = {}
-    for function in (api.spectral_swap, Fuse, api.load_method, api.extract_flow, api.interpolate):
+    for function in (api.spectral_swap, Fuse, api.load_method, api.extract_flow, Pace, interpolate_file):
         library |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
-    library |= {"method": api.DEFAULT_METHOD, "multiplier": api.timing_for().factor}
+    library |= {"method": api.DEFAULT_METHOD, "multiplier": Pace().timing(None).factor}
     command = vars(build_parser("interpolate").parse_args(["interpolate", "in", "out"]))
     command |= vars(build_parser("spectral").parse_args(["spectral", "in", "prior", "out"]))
     for name, node in nodes.items():
-        for field, (kind, settings) in inputs(node).items():
+        for field, (kind, settings) in all_inputs(node):
             if kind in SOCKETS or field in NODES_OWN:
                 continue
-            value = settings.get("default")
+            value = settings.get("default", settings["options"][0] if "options" in settings else None)
             if field == "scale":
                 value = float(value)
-            if field == "dtype":
+            if field in SWITCHED_OFF:
+                assert (value, library[field]) == SWITCHED_OFF[field]
+            elif field == "maps":
+                assert not value
+            elif field == "dtype":
                 assert value == command["dtype"] == "auto"
             elif field == "prior_kind":  # the library has no flow to tell by
                 assert value == "auto" and library["prior_kind"] == "neighbours"

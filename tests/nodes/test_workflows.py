@@ -1,5 +1,6 @@
 """The example workflows as shipped: loaded by the real front end, run by real hosts, their videos looked at."""
 
+import itertools
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -67,9 +68,11 @@ def node_of(graph: dict, kind: str) -> str:
     return found
 
 
-def video(host: RunningHost, graph: dict, result: Result) -> tuple[list[np.ndarray], Fraction, bool]:
+def video(
+    host: RunningHost, graph: dict, result: Result, saver: str = "SaveVideo"
+) -> tuple[list[np.ndarray], Fraction, bool]:
     """The saved video: RGB frames, frames a second, whether it has sound."""
-    (file,) = result.outputs[node_of(graph, "SaveVideo")]["images"]
+    (file,) = result.outputs[node_of(graph, saver)]["images"]
     with av.open(str(host.server.output / file["subfolder"] / file["filename"])) as container:
         stream = container.streams.video[0]
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
@@ -83,8 +86,9 @@ def scene(loaded):
     return Scene()
 
 
-def test_there_are_four_with_a_picture_each():
-    assert NAMES == ["double_frame_rate", "flow_inspection", "slow_motion_x8", "spectral_tuning"]
+def test_there_are_six_with_a_picture_each():
+    video = ["any_frame_rate", "double_frame_rate", "slow_motion_x8", "speed_ramp"]
+    assert sorted([*video, "flow_inspection", "spectral_tuning"]) == NAMES
     assert sorted(path.stem for path in FOLDER.glob("*.jpg")) == NAMES
     for name in NAMES:
         picture = FOLDER / f"{name}.jpg"
@@ -136,6 +140,12 @@ def test_the_front_end_keeps_the_values_of_the_saved_graphs(loaded):
         "prior_kind": "auto",
         "clamp_gain": True,
     }
+    inputs = graphs["any_frame_rate"][node_of(graphs["any_frame_rate"], "FusionFFTInterpolateVideo")]["inputs"]
+    assert inputs["pace"] == "frame rate" and inputs["pace.fps"] == 60 and inputs["speed"] == "normal"
+    assert inputs["codec"] == "h264 (mp4)" and inputs["codec.quality"] == 16 and inputs["method"] == "fusion"
+    inputs = graphs["speed_ramp"][node_of(graphs["speed_ramp"], "FusionFFTRetime")]["inputs"]
+    assert inputs["pace.multiplier"] == 2 and inputs["speed.keys"] == "0%:1, 40%:0.25, 60%:0.25, 100%:1"
+    assert inputs["cuts"] == "auto" and inputs["maps"] is False and inputs["scale"] == "1"
     inputs = graphs["slow_motion_x8"][node_of(graphs["slow_motion_x8"], "FusionFFTInterpolate")]["inputs"]
     assert inputs["multiplier"] == 8 and inputs["method"] == "fusion" and inputs["scale"] == "1"
 
@@ -161,6 +171,26 @@ def test_slow_motion_keeps_the_rate(loaded, scene):
             truth = scene.at(index / 8) / 255
             averaged = (frames[8 * left] * (1 - share) + frames[8 * left + 8] * share) / 255
             assert psnr(frames[index] / 255, truth) > psnr(averaged, truth) + 2.5, index
+
+
+def test_any_frame_rate_from_file_to_file(loaded, scene):
+    host, graph, result = run(loaded, "any_frame_rate")
+    frames, rate, sound = video(host, graph, result, "FusionFFTInterpolateVideo")
+    assert rate == 60 and len(frames) == 5 * (SOURCE_FRAMES - 1) + 1 and sound
+    for index, frame in enumerate(frames):
+        assert psnr(frame / 255, scene.at(index / 5) / 255) > 28, index
+    assert len(result.outputs[node_of(graph, "PreviewImage")]["images"]) == 1
+    assert f"{len(frames)} frames" in result.outputs[node_of(graph, "PreviewAny")]["text"][0]
+
+
+def test_a_speed_ramp_is_slow_in_the_middle(loaded):
+    host, graph, result = run(loaded, "speed_ramp")
+    frames, rate, _ = video(host, graph, result)
+    assert rate == 2 * SOURCE_FPS and len(frames) == 9  # of 5 at its own speed
+    steps = [np.abs(after.astype(int) - before).mean() for before, after in itertools.pairwise(frames)]
+    middle = len(steps) // 2
+    assert np.mean(steps[middle - 1 : middle + 2]) < 0.7 * np.mean([steps[0], steps[-1]])
+    assert f"{len(frames)} frames made" in result.outputs[node_of(graph, "PreviewAny")]["text"][0]
 
 
 def test_flow_is_shown_in_four_ways(loaded):

@@ -6,6 +6,9 @@ FusionFFTTestSaveFlow: FLOW → output/<name>.safetensors with "flow.0", "mask.0
 FusionFFTTestSaveFloat: FLOAT → output/<name>.safetensors with "value", float64
 FusionFFTTestSleep:    IMAGE through unchanged, after a while that shows progress and can be interrupted
 FusionFFTTestForeignFlow: a FLOW as another pack might mean it: one tensor
+FusionFFTTestVideoInfo: VHS_VIDEOINFO as VideoHelperSuite's loaders put it out
+FusionFFTTestFileNames: VHS_FILENAMES as its Video Combine puts it out, of a file in the input folder
+FusionFFTTestTone:     AUDIO, two channels of a tone
 FusionFFTTestFilm:     INTERP_MODEL with the host's own FILM network, without numbers (hosts that have it)
 """
 
@@ -140,6 +143,55 @@ class ForeignFlow(io.ComfyNode):
         return io.NodeOutput(torch.zeros(1, 37, 50, 2))
 
 
+class VideoInfo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestVideoInfo",
+            category=CATEGORY,
+            inputs=[io.Float.Input("loaded_fps", default=24.0)],
+            outputs=[io.Custom("VHS_VIDEOINFO").Output()],
+        )
+
+    @classmethod
+    def execute(cls, loaded_fps: float) -> io.NodeOutput:
+        return io.NodeOutput({"source_fps": 2 * loaded_fps, "loaded_fps": loaded_fps, "loaded_frame_count": 2})
+
+
+class FileNames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestFileNames",
+            category=CATEGORY,
+            inputs=[io.String.Input("file")],
+            outputs=[io.Custom("VHS_FILENAMES").Output()],
+        )
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        folder = Path(folder_paths.get_input_directory())
+        return io.NodeOutput((True, [str(folder / "first_frame.png"), str(folder / file)]))
+
+
+class Tone(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTTestTone",
+            category=CATEGORY,
+            inputs=[io.Float.Input("seconds", default=1.0)],
+            outputs=[io.Audio.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seconds: float) -> io.NodeOutput:
+        time = torch.arange(int(44100 * seconds)) / 44100
+        return io.NodeOutput(
+            {"waveform": (time * 880 * torch.pi).sin().mul(0.3).expand(1, 2, -1), "sample_rate": 44100}
+        )
+
+
 class Film(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -162,7 +214,7 @@ class Film(io.ComfyNode):
 
 class TestExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [Load, Save, SaveFlow, SaveFloat, Sleep, ForeignFlow, Film]
+        return [Load, Save, SaveFlow, SaveFloat, Sleep, ForeignFlow, VideoInfo, FileNames, Tone, Film]
 
 
 async def comfy_entrypoint() -> TestExtension:
