@@ -15,19 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .drawing import RGB, Canvas, text_width
+from .drawing import ABSENT, CHOSEN, DIM, EDGE, GROUND, HUES, MADE, SLOT, SOURCE, TEXT, Canvas, text_width
 from .errors import InputError
 
-GROUND, SLOT, EDGE = (0.075, 0.08, 0.095), (0.15, 0.16, 0.19), (0.42, 0.45, 0.52)
-TEXT, DIM, ABSENT = (0.93, 0.94, 0.96), (0.58, 0.61, 0.68), (0.30, 0.32, 0.37)
-SOURCE, MADE, CHOSEN = (0.93, 0.94, 0.96), (0.25, 0.78, 0.72), (1.0, 0.70, 0.22)
-ANCHORS: tuple[RGB, ...] = (
-    (0.30, 0.84, 0.76),
-    (0.36, 0.66, 1.0),
-    (0.64, 0.55, 1.0),
-    (0.93, 0.50, 0.86),
-    (1.0, 0.52, 0.52),
-)
+ANCHORS = HUES
 
 
 class Anchor(NamedTuple):

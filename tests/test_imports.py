@@ -42,7 +42,7 @@ ALLOWED = {
     "spectral_preview": {"errors", "ops"},
     "swap": {"engine", "ops", "contract", "errors"},
     "engine": {"timeline", "contract", "errors", "ops", "engine"},
-    "train": {"families", "checkpoints", "video", "quality", "contract", "errors", "ops", "train", "host"},
+    "train": {"families", "checkpoints", "video", "quality", "contract", "errors", "ops", "train", "host", "survey"},
     "api": {
         *("checkpoints", "families", "engine", "interpolation", "look", "pace", "host", "contract", "errors"),
         *("methods", "ops", "swap", "flow_files", "flow_clip"),

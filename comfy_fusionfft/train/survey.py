@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..contract import Frame
+from ..survey import find_cuts, find_repeats, survey
 from ..video import open_clip
 
 SIDE = 96
@@ -28,7 +31,7 @@ SIDE = 96
 SAME = 0.95
 """Fingerprints nearer than this (their inner product) show the same picture: see ``fingerprint``."""
 
-_AROUND = 8
+_RATE = 25  # frames per second, of clips whose own does not matter
 _SUFFIXES = {".264", ".avi", ".h264", ".mkv", ".mov", ".mp4", ".mpg", ".ogv", ".webm", ".m4v", ".ts"}
 _PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -113,20 +116,27 @@ def look(pictures: Iterable[np.ndarray]) -> Look:
     """Survey frames ``(H, W, 3)`` uint8, once and in order."""
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setFinestScale(1)  # half of the thumbnail; a quarter, its own choice, overlooks what is small
-    before, side, short = None, 0, SIDE
-    prints, motion, missed, stir = [], [], [], []
-    for picture in pictures:
-        grey = cv2.cvtColor(shrink(picture, SIDE), cv2.COLOR_RGB2GRAY)
-        prints.append(fingerprint(grey))
-        if before is None:
-            side, short = min(picture.shape[:2]), min(grey.shape)
-        else:
-            flow = dis.calc(before, grey, None) if min(grey.shape) >= 16 else np.zeros((*grey.shape, 2), np.float32)
-            motion.append(np.percentile(np.linalg.norm(flow, axis=-1), (90, 99)))
-            missed.append(_missed(before, grey, flow))
-            stir.append(_stir(before, grey))
-        before = grey
-    cuts, repeats = _cuts(np.array(missed)), _repeats(np.array(stir))
+    side, short = 0, SIDE
+    prints, motion = [], []
+
+    def frames() -> Iterator[Frame]:
+        nonlocal side, short
+        before = None
+        for number, picture in enumerate(pictures):
+            grey = cv2.cvtColor(shrink(picture, SIDE), cv2.COLOR_RGB2GRAY)
+            prints.append(fingerprint(grey))
+            if before is None:
+                side, short = min(picture.shape[:2]), min(grey.shape)
+            else:
+                flow = dis.calc(before, grey, None) if min(grey.shape) >= 16 else np.zeros((*grey.shape, 2), np.float32)
+                motion.append(np.percentile(np.linalg.norm(flow, axis=-1), (90, 99)))
+            before = grey
+            yield Frame(torch.from_numpy(picture), Fraction(number, _RATE))
+
+    seen = survey(frames())
+    begin = find_cuts(seen)
+    cuts = np.isin(np.arange(1, len(seen)), begin)
+    repeats = find_repeats(seen, begin).repeated[1:]
     numbers, moved = np.arange(len(prints)), np.array(motion, np.float32).reshape(-1, 2)
     if _filled_up(moved[:, 0], repeats):
         numbers = np.concatenate([[0], np.flatnonzero(~repeats) + 1])
@@ -159,32 +169,6 @@ def shrink(picture: np.ndarray, short_side: int) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def _missed(before: np.ndarray, after: np.ndarray, flow: np.ndarray) -> float:
-    """Grey levels by which the first picture differs from the second one moved back onto it."""
-    rows, columns = before.shape
-    x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
-    moved = cv2.remap(after, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return float(np.abs(before.astype(np.int16) - moved).mean())
-
-
-def _stir(before: np.ndarray, after: np.ndarray) -> float:
-    """The mean difference in the part of the picture, an 8x8th, that changes most: one mouth may be all that moves."""
-    change = np.abs(before.astype(np.float32) - after)
-    return float(cv2.resize(change, (8, 8), interpolation=cv2.INTER_AREA).max())
-
-
-def _cuts(missed: np.ndarray) -> np.ndarray:
-    """Where motion explains far less than around it. A fast clip is ill explained everywhere, and not cut."""
-    usual = np.array([np.median(_others(missed, at)) for at in range(len(missed))])
-    return missed > np.maximum(3 * usual, 9)
-
-
-def _repeats(stir: np.ndarray) -> np.ndarray:
-    """Where nothing changes amid change. Of frames each shown twice or thrice, too, one difference in five is whole."""
-    usual = np.array([np.percentile(_others(stir, at), 80) for at in range(len(stir))])
-    return (stir < 0.12 * usual) & (usual > 1.5)
-
-
 def _filled_up(motion: np.ndarray, repeats: np.ndarray) -> bool:
     """Whether repeats only fill up a frame rate, as when 25 frames a second are shown as 30: then what follows one
     moves as far as anything, and without them motion is even. After frames lost on the way, it jumps."""
@@ -196,11 +180,6 @@ def _filled_up(motion: np.ndarray, repeats: np.ndarray) -> bool:
     # Repeats may follow each other so closely that nothing else is left to compare with.
     other = motion[usual] if usual.sum() >= 4 else motion[after]
     return 0.75 < float(np.median(motion[after])) / max(1e-3, float(np.median(other))) < 1.35
-
-
-def _others(values: np.ndarray, at: int) -> np.ndarray:
-    around = np.concatenate([values[max(0, at - _AROUND) : at], values[at + 1 : at + 1 + _AROUND]])
-    return around if len(around) else np.zeros(1)
 
 
 def _rgb8(pixels: Tensor) -> np.ndarray:
