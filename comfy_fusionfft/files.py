@@ -109,9 +109,10 @@ def interpolate_file(
         expected = _expected(clip.info, pace)
         ready = prepare(clip, pace, model, host, rate=clip.info.rate, look=look, total=expected, **how)
         told = _Told()
+        after, done = (None, 0) if work is None else (work.last, work.done)
         written = write_clip(
             target,
-            ready.frames() if work is None else ready.frames(after=work.last, done=work.done),
+            ready.frames(after, done),
             like=clip.info,
             rate=_rate(ready, clip.info),
             codec=codec,
@@ -126,7 +127,10 @@ def interpolate_file(
         _put_out(clip, look, timeline, report, told.sure())
     if plot is not None:
         told.draw(plot, hold_below, ready.manner.cuts)
-    return replace(written, notes=(*written.notes, *_notes(written, look)))
+    notes = _notes(written, look)
+    if plot is not None and done:
+        notes.append(f"the plot begins at frame {done}: what an earlier run made is not in it")
+    return replace(written, notes=(*written.notes, *notes))
 
 
 def inspect_file(
@@ -180,6 +184,9 @@ class _Told:
         return made or None
 
     def draw(self, path: str | Path, threshold: float | None, cuts: Collection[int]) -> None:
+        """Nothing is drawn where this run had nothing left to make."""
+        if not self._values:
+            return
         values = [None if isnan(value) else value for value in self._values]
         begins = [bisect_left(self._positions, cut - 0.5) for cut in cuts]
         shots = [self._seconds[first] for first in begins if first < len(values)]

@@ -9,7 +9,7 @@ from comfy_fusionfft.families.fusionfft.inputs import FusionInput
 from comfy_fusionfft.families.fusionfft.net import FusionNet
 from comfy_fusionfft.families.multiflow import candidates
 from comfy_fusionfft.families.multiflow.net import MultiFlowNet, look
-from comfy_fusionfft.ops import spectral
+from comfy_fusionfft.ops import confidence, spectral
 from comfy_fusionfft.ops.warp import blend
 
 META = torch.device("meta")
@@ -54,3 +54,10 @@ def test_swap_and_blend():
     picture = empty(1, 3, 100, 150)
     check(spectral.delta(picture, spectral.magnitude(picture)), 1, 3, 100, 150)
     check(blend(picture, picture, Flow(empty(2, 4, 100, 150), empty(2, 1, 100, 150))), 2, 3, 100, 150)
+
+
+@pytest.mark.parametrize("farther", [0, 2])
+def test_confidence(farther):
+    made, frames = empty(1, 3, 90, 150), [confidence.shrunk(empty(1, 3, 90, 150))] * 2
+    ways = [empty(1, 2, 90, 150)] * (2 + farther)
+    check(confidence.maps(made, frames, ways, empty(1, 1, 90, 150), 0.25), 1, 2, 90, 150)

@@ -154,7 +154,9 @@ def test_a_stopped_run_keeps_a_playable_part_and_goes_on(source, tmp_path, monke
     assert len(list(open_clip(tmp_path / "out.partial.mp4"))) == seen[-1][0]
     seen.clear()
     host = PlainHost("cpu", "float32", on_progress=lambda done, total: seen.append((done, total)))
-    assert interpolate_file(source, tmp_path / "out.mp4", host=host, **QUICK).frames == 95
+    written = interpolate_file(source, tmp_path / "out.mp4", host=host, plot=tmp_path / "p.png", **QUICK)
+    assert written.frames == 95 and (tmp_path / "p.png").exists()
+    assert "the plot begins at frame 40: what an earlier run made is not in it" in written.notes
     assert seen[0] == (41, 95) and seen[-1] == (95, 95), "neither looked through nor begun again"
 
 

@@ -66,6 +66,21 @@ def agrees_with_the_cpu(kind, net, dtype, tolerance):
         assert (a - b).abs().mean() < tolerance
 
 
+@pytest.mark.parametrize("method", ["rife", "fusion"])
+def test_maps_agree_with_the_cpu(method):
+    torch.manual_seed(0)
+    frames = [Frame(torch.rand(100, 150, 3), F(i)) for i in range(4)]
+
+    def made(device):
+        host = PlainHost(device, "float32")
+        return list(interpolate(frames, multi=2, flow="dis", method=method, maps=True, host=host))
+
+    for a, b in zip(made("cpu"), made("cuda"), strict=True):
+        assert (a.maps is None) == (b.maps is None) and (a.confidence is None) == (b.confidence is None)
+        if a.maps is not None:
+            assert (a.maps - b.maps).abs().mean() < 2e-3 and abs(a.confidence - b.confidence) < 0.1
+
+
 def test_memory_does_not_grow_with_the_clip():
     host = PlainHost("cuda")
 
