@@ -1,7 +1,8 @@
-"""A clip made ready: what comes out is counted before it is made, and goes on from anywhere as if it had never stopped."""
+"""A clip made ready: its frames are counted before they are made, and a run goes on from any of them unchanged."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction as F
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_it_goes_on_from_any_frame_as_if_it_had_never_stopped(kind):
     whole = list(run.frames())
     if run.total is not None:
         assert len(whole) == run.total
-    assert all(a.seconds < b.seconds for a, b in zip(whole, whole[1:], strict=False))
+    assert all(a.seconds < b.seconds for a, b in pairwise(whole))
     for done in {1, 2, len(whole) // 3, len(whole) // 2, len(whole) - 1, len(whole)}:
         rest = list(run.frames(after=whole[done - 1], done=done))
         assert [f.seconds for f in rest] == [f.seconds for f in whole[done:]]
@@ -108,7 +109,7 @@ def test_animation_on_twos_moves_evenly_once_its_repeats_are_left_out():
     run = ready(frames, rate=24, dedupe=True, multi=1, cuts=())
     made = list(run.frames())
     assert run.look.edit.kept in (12, 13) and [f.seconds for f in made] == [3 + F(k, 24) for k in range(len(made))]
-    steps = [float((a.pixels.float() - b.pixels.float()).abs().mean()) for a, b in zip(made, made[1:], strict=False)]
+    steps = [float((a.pixels.float() - b.pixels.float()).abs().mean()) for a, b in pairwise(made)]
     assert min(steps[2:-3]) > 0.3 * max(steps[2:-3])
 
 

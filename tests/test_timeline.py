@@ -111,7 +111,7 @@ def test_film_to_sixty_is_frame_exact_over_ten_thousand_frames():
     assert len(found) == timing.count(10_000, seconds[0], seconds[-1]) == int(9999 / source * 60) + 1
     for k in (0, 1, 2, 3, 12345, len(found) - 1):
         assert found[k] == (k * source / 60, 7 + F(k, 60))
-    assert all(b.seconds - a.seconds == F(1, 60) for a, b in zip(found, found[1:], strict=False))
+    assert all(b.seconds - a.seconds == F(1, 60) for a, b in pairwise(found))
 
 
 @settings(max_examples=60, deadline=None)
