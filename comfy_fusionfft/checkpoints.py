@@ -92,7 +92,8 @@ def load(path: str | Path, *, families: Sequence[Family] | None = None) -> Loade
 def recognise(state: Mapping[str, Tensor], origin: str, kind: str) -> Loaded:
     """The network a state dict holds that is in memory already; ``origin`` is what messages call it.
 
-    kind: what it must be, ``flow``, ``fusion`` or ``restore``. Raises CheckpointError as ``load`` does.
+    kind: what it must be, ``flow``, ``fusion``, ``interpolation`` or ``restore``. Raises CheckpointError as ``load``
+    does.
     """
     families = [family for family in every_family() if family.kind == kind]
     family, config = _claim(Path(origin), state, {}, families)
@@ -267,7 +268,7 @@ def _own_folders() -> list[Path]:
 def find(name: str | Path, kind: str | None = "flow", *, folders: Iterable[str | Path] = ()) -> Path:
     """The file meant by a path or by a name, with or without ``.safetensors``.
 
-    kind: what the file must hold, ``flow``, ``fusion`` or ``restore``; None accepts anything.
+    kind: what the file must hold, ``flow``, ``fusion``, ``interpolation`` or ``restore``; None accepts anything.
     folders: looked through before ``search_folders``'s own.
     """
     searched = search_folders(folders)
@@ -283,7 +284,8 @@ def find(name: str | Path, kind: str | None = "flow", *, folders: Iterable[str |
     if kind is not None:
         family, _ = identify(path)
         if family.kind != kind:
-            raise CheckpointError(f"{path} is a {family.kind} network ({family.title}); choose a {kind} network")
+            is_, wanted = (f"{'an' if name[0] in 'aeiou' else 'a'} {name} network" for name in (family.kind, kind))
+            raise CheckpointError(f"{path} is {is_} ({family.title}); choose {wanted}")
     return path
 
 

@@ -141,7 +141,7 @@ class Host(Protocol):
         """Move a network to ``device`` and ``dtype``, ready to run."""
 
     def progress(self, done: int, total: int | None, preview: Tensor | None = None) -> None:
-        """``done`` of ``total`` output frames (None: unknown); ``preview`` is ``(H, W, C)`` in 0..1."""
+        """``done`` of ``total`` output frames (None: unknown); ``preview`` is its ``(H, W, C)`` pixels."""
 
     def raise_if_cancelled(self) -> None:
         """Raise errors.Cancelled, or the host's own exception, when the user asked to stop."""
@@ -172,13 +172,16 @@ class Family:
     describe: Config -> metadata worth writing into a converted file (what shapes cannot tell).
     source: of a ``flow`` family: the FlowSource that runs a placed network,
         ``source(network, scale=…, ensemble=…)``.
+    model: of an ``interpolation`` family, whose network makes pictures without anybody's flow: the Model that runs a
+        placed network, ``model(network, …)`` with settings of its own.
     """
 
     name: str
     title: str
-    kind: Literal["flow", "fusion", "restore"]
+    kind: Literal["flow", "fusion", "interpolation", "restore"]
     detect: Callable[[Mapping[str, Tensor], Mapping[str, str]], Any | Miss]
     build: Callable[[Any], nn.Module]
     canonical: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = field(default=dict)
     describe: Callable[[Any], dict[str, str]] = field(default=lambda config: {})
     source: Callable[..., FlowSource] | None = None
+    model: Callable[..., Model] | None = None

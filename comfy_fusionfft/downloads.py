@@ -99,6 +99,14 @@ imaginairy:
 """
 
 
+BY_HAND = {
+    "waveletvfi": "the authors keep it in a Dropbox folder: open https://github.com/ltkong218/WaveletVFI, follow the "
+    "link to the pre-trained model in its README, and run `fusionfft convert waveletvfi_latest.pth "
+    "{folder}/waveletvfi.safetensors`"
+}
+"""Weights that no program can fetch, and what to do; ``{folder}`` is where they shall be."""
+
+
 def catalogue() -> tuple[Weights, ...]:
     """Every published file whose hash is known."""
     weights, place = [], ""
@@ -125,8 +133,10 @@ def get(
     ``urllib.request.urlopen``. Raises DownloadError when the file cannot be reached, stops half-way or is
     not what it should be; the message says what to do by hand.
     """
-    entry = _entry(name, catalogue() if weights is None else weights)
     folder = cache_folder() if folder is None else Path(folder)
+    if how := BY_HAND.get(name.removesuffix(SUFFIX)):
+        raise DownloadError(f"{name} cannot be downloaded by a program; {how.format(folder=folder)}")
+    entry = _entry(name, catalogue() if weights is None else weights)
     final = folder / f"{entry.name}{SUFFIX}"
     if final.exists():
         if _is(final, entry):
@@ -184,7 +194,7 @@ def _entry(name: str, weights: tuple[Weights, ...]) -> Weights:
         return by_name[name]
     if name.removesuffix(SUFFIX) in by_name:
         return by_name[name.removesuffix(SUFFIX)]
-    names = [entry.name for entry in weights]
+    names = [*(entry.name for entry in weights), *BY_HAND]
     near = ", ".join(difflib.get_close_matches(name, names, cutoff=0.4) or names)
     raise DownloadError(f"no weights {name!r} to download; choose one of {near}")
 

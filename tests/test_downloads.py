@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from comfy_fusionfft import checkpoints, downloads
+from comfy_fusionfft.cli import main
 from comfy_fusionfft.downloads import Weights
 from comfy_fusionfft.errors import DownloadError
 from comfy_fusionfft.families.rife import FAMILY, RIFEConfig
@@ -277,3 +278,21 @@ def test_verify(offer, network, tmp_path):
 def test_verify_all(network, tmp_path, monkeypatch):
     monkeypatch.setenv("FUSIONFFT_CACHE", str(network.parent))
     assert [v.state for v in downloads.verify_all() if v.path == network] == ["intact"]
+
+
+@pytest.mark.parametrize("name", ["waveletvfi", "waveletvfi.safetensors"])
+def test_weights_behind_a_page_are_explained(name, tmp_path):
+    def never(*_, **__):
+        raise AssertionError("nothing to be fetched")
+
+    with pytest.raises(
+        DownloadError, match="cannot be downloaded by a program; the authors keep it in a Dropbox"
+    ) as told:
+        downloads.get(name, tmp_path, opener=never)
+    assert "https://github.com/ltkong218/WaveletVFI" in str(told.value)
+    assert f"`fusionfft convert waveletvfi_latest.pth {tmp_path}/waveletvfi.safetensors`" in str(told.value)
+
+
+def test_weights_behind_a_page_are_listed(capsys):
+    assert main(["weights", "list"]) == 0
+    assert "to get waveletvfi: the authors keep it in a Dropbox folder: open https://" in capsys.readouterr().out

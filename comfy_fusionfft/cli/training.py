@@ -17,6 +17,8 @@ from ..families.fusionfft.recipe import FusionRecipe
 from ..families.multiflow.recipe import STAGES as MULTIFLOW_STAGES
 from ..families.multiflow.recipe import MultiFlowRecipe
 from ..families.rife.recipe import RIFERecipe
+from ..families.waveletvfi.recipe import STAGES as WAVELETVFI_STAGES
+from ..families.waveletvfi.recipe import WaveletVFIRecipe
 from ..host import PlainHost
 from ..ops.dis import DenseInverseSearch
 from ..train.chains import SPACINGS, Search, add_chains, add_found, halved, instants
@@ -109,6 +111,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
     add_train_multiflow(families.add_parser("multiflow", help="the flow network that chooses among classical searches"))
     add_train_fusion(families.add_parser("fusionfft", help="a fusion network, on stored flow"))
+    add_train_waveletvfi(families.add_parser("waveletvfi", help="a WaveletVFI network, which makes middles alone"))
 
 
 def add_train_multiflow(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +127,29 @@ def add_train_multiflow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", type=int, default=stage.crop, help=f"their side, in pixels (default: {stage.crop})")
     parser.add_argument("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
     parser.add_argument("--cache-mib", type=int, default=16384, help="size of the stored guesses (default: 16384)")
+    parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
+    parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
+    parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
+
+
+def add_train_waveletvfi(parser: argparse.ArgumentParser) -> None:
+    stage = WAVELETVFI_STAGES[0]
+    names = ", ".join(each.name for each in WAVELETVFI_STAGES)
+    parser.set_defaults(run=_train_waveletvfi)
+    parser.add_argument("--packs", type=Path, metavar="DIR", help="folder made by `fusionfft pack`")
+    parser.add_argument("--clips", type=Path, metavar="DIR", help="or clips, packed into OUT/packs first")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights, state, log and sheets go here")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--minutes", type=float, help="train for so long, validation not counted")
+    budget.add_argument("--steps", type=int, help="or for so many steps")
+    parser.add_argument("--stages", type=words, help=f"only these of {names}")
+    parser.add_argument("--batch", type=int, default=stage.batch, help=f"samples of a step (default: {stage.batch})")
+    parser.add_argument(
+        "--crop", type=int, default=stage.crop, help=f"their side, a multiple of 32 (default: {stage.crop})"
+    )
+    parser.add_argument("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
     parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
     parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
     parser.add_argument("--seed", type=int, default=0)
@@ -214,6 +240,21 @@ def _train_multiflow(options: argparse.Namespace) -> int:
     settings = {"batch": options.batch, "crop": options.crop, "rate": options.lr}
     recipe.stages = tuple(replace(stage, **settings) for stage in recipe.stages)
     return _train(recipe, packs, options, options.steps, average=0.998, precision=options.precision)
+
+
+def _train_waveletvfi(options: argparse.Namespace) -> int:
+    if options.crop % 32 or options.crop < 64:
+        raise InputError(f"crops of {options.crop} pixels: use a multiple of 32 from 64 on (default 256)")
+    packs = _packs(options)
+    recipe = WaveletVFIRecipe()
+    if options.start:
+        net = load(find(options.start, kind="interpolation")).module
+        recipe = WaveletVFIRecipe(net.config)
+        recipe.net.load_state_dict(net.state_dict())
+    settings = {"batch": options.batch, "crop": options.crop, "rate": options.lr}
+    recipe.stages = tuple(replace(stage, **settings) for stage in recipe.stages)
+    how = {"precision": options.precision, "stages": options.stages}
+    return _train(recipe, packs, options, options.steps, decay=0.0, **how)
 
 
 def _train_rife(options: argparse.Namespace) -> int:

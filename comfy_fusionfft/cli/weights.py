@@ -61,6 +61,9 @@ def _list_weights(options: argparse.Namespace) -> int:
         if entry.name not in {file.name for file in here}:
             size = f"{entry.size / 1e6:.1f} MB" if entry.size else "size unknown"
             print(f"  {entry.name:<28} RIFE {entry.version:<11} {size:<13} {entry.url}")
+    for name, how in downloads.BY_HAND.items():
+        if name not in {file.name for file in here}:
+            print(f"to get {name}: {how.format(folder=checkpoints.cache_folder())}")
     return 0
 
 

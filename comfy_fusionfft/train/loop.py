@@ -6,6 +6,7 @@ learning ``rate``), ``learns(stage)``, ``forward(batch, stage) -> (loss, terms)`
 ``predict(img0, img1, t, stage) -> (picture, flow)``; and a folder of packs. A network that looks at something
 else than two frames brings ``sampler``, ``draw``, ``validation`` and ``validate`` instead of ``predict``; what
 they do is said at ``validate.Triples``, which a recipe without them gets. ``gentle`` may name layers that learn slower.
+``part`` is set before each step: how far the stage has come, 0..1, for what changes on the way.
 
 Out, in ``out``: ``state/`` (all that is needed to go on exactly where it stopped), ``log/`` (TensorBoard),
 ``sheets/`` (PNG), and, after each validation and at the end, ``<family>.safetensors``: the running average
@@ -151,6 +152,9 @@ def train(
             stage, part = stage_at(plan, progress.fraction(budget))
             for group in optimizer.param_groups:
                 group["lr"] = stage.rate * schedule(part) * group["share"]
+            recipe.part = (
+                part  # on the recipe itself, which several processes wrap: the wrapper would keep it to itself
+            )
             start = time.monotonic()
             batch = data.draw(sampler, stage, grow)
             model.train()

@@ -1,7 +1,8 @@
 """Training state on disk: safetensors shards small enough to carry, and one JSON file.
 
-``state/`` holds ``state-<nn>.safetensors``, at most ``SHARD_MIB`` each, and ``state.json`` with the
-numbers. A save is written beside the old one and swapped in whole, so a stop in the middle loses nothing.
+``state/`` holds ``state-<nn>.safetensors``, at most ``SHARD_MIB`` each unless a single tensor is larger, and
+``state.json`` with the numbers. A save is written beside the old one and swapped in whole, so a stop in the middle
+loses nothing.
 """
 
 from __future__ import annotations
@@ -56,14 +57,13 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def shards(tensors: dict[str, Tensor], limit: int = SHARD_MIB * 2**20 - 2**16) -> list[list[str]]:
-    """Names grouped so that each group's tensors stay below ``limit`` bytes; the rest is for headers."""
+    """Names grouped so that each group's tensors stay below ``limit`` bytes, where there are several; the rest is for
+    headers."""
     groups: list[list[str]] = [[]]
     used = 0
     for name, tensor in tensors.items():
         size = tensor.numel() * tensor.element_size()
-        if size > limit:
-            raise CheckpointError(f"{name} has {size} bytes, a state file holds {limit}; raise SHARD_MIB")
-        if used + size > limit:
+        if groups[-1] and used + size > limit:
             groups.append([])
             used = 0
         groups[-1].append(name)
