@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .checkpoints import find, load
 from .contract import FlowSource, Frame, Host, Model
@@ -46,7 +46,9 @@ EMBEDDED_FUSION = "fusionfft-v2"
 """The file in ``weights/`` that fusion uses."""
 DEFAULT_METHOD = "fusion"
 """What ``method="auto"`` means."""
-METHODS = ("auto", "fusion", "rife", "recursive")
+FLOW_METHODS = ("fusion", "rife", "recursive")
+"""What can be done with a flow source."""
+METHODS = ("auto", *FLOW_METHODS, "waveletvfi")
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 WARP_SIDES: tuple[str, ...] = get_args(WarpSide)
 SPECTRAL_LO, SPECTRAL_HI = spectral.LO, spectral.HI
@@ -81,7 +83,7 @@ def load_flow(
 
 def load_method(
     method: str,
-    source: FlowSource,
+    source: FlowSource | None,
     *,
     host: Host,
     history: int = HISTORY,
@@ -94,12 +96,15 @@ def load_method(
     spectral_hi: float = spectral.HI,
     spectral_prior: str = "neighbours",
     tile: int | None = None,
+    weights: str | Path | nn.Module | None = None,
+    threshold: float | Literal["auto"] = "auto",
     explain: bool = False,
 ) -> Model:
-    """The model called ``method`` on a flow source.
+    """The model called ``method``, on a flow source where it needs one (``needs_flow``).
 
-    method: ``fusion`` (several frame pairs fused per pixel), ``rife`` (plain blend of the nearest pair) or
-        ``recursive`` (peeling; history, decay: methods.RecursiveBlend).
+    method: ``fusion`` (several frame pairs fused per pixel), ``rife`` (plain blend of the nearest pair),
+        ``recursive`` (peeling; history, decay: methods.RecursiveBlend) or ``waveletvfi`` (middles by a network that
+        finds its own motion; weights: its file, or the network in its place; threshold: families.waveletvfi.model).
     fusion: weights, ``auto`` for the embedded ones, ``none`` for bent motion without a network; or a
         network that is in its place already.
     num_anchors, anchor_flow, spectral_alpha, spectral_lo, spectral_hi, spectral_prior, tile: of
@@ -109,6 +114,18 @@ def load_method(
     if method not in METHODS:
         raise InputError(f"method {method!r} is not known: use {', '.join(METHODS)}")
     method = DEFAULT_METHOD if method == "auto" else method
+    if method == "waveletvfi":
+        if weights is None:
+            raise InputError(
+                "waveletvfi has no weights of ours: `fusionfft weights list` says where they are; give weights"
+            )
+        net = (
+            host.place(load(find(weights, kind="interpolation")).module)
+            if isinstance(weights, (str, Path))
+            else weights
+        )
+        return net.family.model(net, threshold=threshold, explain=explain)
+    assert source is not None
     if method == "rife":
         return Blend(source, explain=explain)
     if method == "recursive":
@@ -131,6 +148,11 @@ def load_method(
         tile=tile,
         explain=explain,
     )
+
+
+def needs_flow(method: str) -> bool:
+    """Whether a method of ``load_method`` works on a flow source."""
+    return method != "waveletvfi"
 
 
 def interpolate(
@@ -156,7 +178,7 @@ def interpolate(
     settings: the fields of ``pace.Pace`` say what the output's time shall be (``multi=4``, ``fps=60``, ``slow=2``,
         ``speed="0:1, 2:0.25"``, ``count=121``, ``loop=True``, ``shutter=0.5``, ``times=[…]``; default twice as many
         frames); the others go to ``load_method``.
-    method: ``fusion``, ``rife`` or ``recursive`` (``auto``: the best one).
+    method: ``fusion``, ``rife``, ``recursive`` or ``waveletvfi`` (``auto``: the best one).
     flow, scale, uhd, ensemble: see load_flow; a ready FlowSource is accepted as well.
     cuts: numbers of source frames that begin a new shot: nothing is looked up across a cut. ``auto`` finds them.
     at_cut: between the two frames of a cut ``hold`` shows the nearer one again, ``skip`` shows nothing.
@@ -173,9 +195,10 @@ def interpolate(
     """
     host = host or PlainHost()
     pace, settings = split_pace(settings)
-    source = (
-        load_flow(flow, host=host, scale=scale, uhd=uhd, ensemble=ensemble) if isinstance(flow, (str, Path)) else flow
-    )
+    source = flow
+    if isinstance(flow, (str, Path)):
+        motion = {"scale": scale, "uhd": uhd, "ensemble": ensemble}
+        source = load_flow(flow, host=host, **motion) if needs_flow(method) else None
     model = load_method(method, source, host=host, explain=maps or hold_below is not None, **settings)
     rate = None if rate is None else exact_rate(rate)
     how = {"cuts": cuts, "at_cut": at_cut, "dedupe": dedupe, "hold_below": hold_below, "maps": maps, "total": total}

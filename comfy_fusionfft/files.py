@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from torch import nn
 
 from . import __version__
-from .api import load_flow, load_method, split_pace
+from .api import load_flow, load_method, needs_flow, split_pace
 from .checkpoints import find
 from .confidence_plot import draw_confidence
 from .contract import Frame, Host
@@ -100,11 +100,13 @@ def interpolate_file(
     explain = hold_below is not None or plot is not None
     work = None
     if resume:
-        networks = _identity(flow, "flow"), _identity(settings.get("fusion", "auto"), "fusion")
+        chosen = {"flow": flow, "fusion": settings.get("fusion"), "interpolation": settings.get("weights")}
+        networks = [_identity(name, kind) for kind, name in chosen.items()]
         made_by = (__version__, clip.info, host.device, host.dtype, networks, method, settings, motion)
         work = open_work(target, fingerprint(made_by, pace, how, codec, quality, audio))
     with work or nullcontext():
-        model = load_method(method, load_flow(flow, host=host, **motion), host=host, explain=explain, **settings)
+        found = load_flow(flow, host=host, **motion) if needs_flow(method) else None
+        model = load_method(method, found, host=host, explain=explain, **settings)
         look = _look(clip, pace, how, host, work, wanted=timeline is not None or report is not None)
         expected = _expected(clip.info, pace)
         ready = prepare(clip, pace, model, host, rate=clip.info.rate, look=look, total=expected, **how)

@@ -15,7 +15,7 @@ def inputs() -> list[io.Input]:
     return [
         io.Combo.Input(
             "method",
-            options=[method for method in api.METHODS if method != "auto"],
+            options=list(api.FLOW_METHODS),
             default=api.DEFAULT_METHOD,
             tooltip="fusion: several frame pairs, chosen per pixel (default, best). rife: the nearest two "
             "frames, warped and mixed (fastest). recursive: outside-in, for large multipliers of difficult "

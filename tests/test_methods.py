@@ -3,10 +3,13 @@
 import math
 from fractions import Fraction as F
 
+import pytest
 import torch
 
+from comfy_fusionfft import api
 from comfy_fusionfft.contract import Flow, Frame
 from comfy_fusionfft.engine import run
+from comfy_fusionfft.errors import InputError, TimelineError
 from comfy_fusionfft.host import PlainHost
 from comfy_fusionfft.methods import Blend, RecursiveBlend
 from comfy_fusionfft.timeline import Multiply
@@ -179,3 +182,23 @@ def _channels(model, count):
             return model.answers[-1][:, :count]
 
     return Cut()
+
+
+def test_waveletvfi_needs_weights_and_no_flow(tmp_path):
+    from safetensors.torch import save_file
+
+    from comfy_fusionfft.families.waveletvfi import FAMILY, WaveletVFIConfig
+
+    torch.manual_seed(0)
+    save_file(FAMILY.build(WaveletVFIConfig()).state_dict(), tmp_path / "wavelet.safetensors")
+    host = PlainHost("cpu", "float32")
+    frames = [Frame(torch.rand(40, 50, 3), F(i)) for i in range(2)]
+    settings = {"method": "waveletvfi", "flow": "no such flow is looked for", "host": host}
+    with pytest.raises(InputError, match="waveletvfi has no weights of ours: `fusionfft weights list` says where"):
+        api.interpolate(frames, **settings)
+    settings["weights"] = tmp_path / "wavelet.safetensors"
+    made = list(api.interpolate(frames, multi=4, threshold=0.01, maps=True, **settings))
+    assert len(made) == 5 and made[2].maps.shape == (40, 50, 2) and torch.isfinite(made[1].pixels).all()
+    with pytest.raises(TimelineError, match="makes only middles"):
+        list(api.interpolate(frames, multi=3, **settings))
+    assert not api.needs_flow("waveletvfi") and all(map(api.needs_flow, api.FLOW_METHODS))

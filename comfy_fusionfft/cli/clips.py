@@ -53,6 +53,15 @@ def add_interpolate(parser: argparse.ArgumentParser) -> None:
     fusion_options(parser)
     parser.add_argument("--history", type=int, default=default["history"], help="recursive: enclosing pairs averaged")
     parser.add_argument("--decay", type=float, default=default["decay"], help="recursive: weight exp(-decay) per level")
+    group = parser.add_argument_group("waveletvfi")
+    group.add_argument("--weights", metavar="FILE", help="its converted checkpoint (`fusionfft weights list`)")
+    group.add_argument(
+        "--threshold",
+        type=_threshold,
+        default=default["threshold"],
+        metavar="T",
+        help="auto (default), or leave out details weaker than this share of the range of brightness: 0, 0.005, 0.015",
+    )
     output_options(parser)
     parser.add_argument(
         "--audio",
@@ -126,7 +135,7 @@ def _interpolate(options: argparse.Namespace) -> int:
     source, target = options.input or options.input_option, options.output or options.output_option
     if not source or not target:
         raise InputError("interpolate needs IN and OUT: fusionfft interpolate in.mp4 out.mp4")
-    names = (*defaults(Pace), *defaults(interpolate_file), "history", "decay")
+    names = (*defaults(Pace), *defaults(interpolate_file), "history", "decay", "weights", "threshold")
     settings = {name: getattr(options, name) for name in names if hasattr(options, name)} | fusion_settings(options)
     start = time.monotonic()
     with plain_host(options) as host:
@@ -140,6 +149,10 @@ def _interpolate(options: argparse.Namespace) -> int:
 
 def _cuts(text: str) -> Cuts:
     return {"auto": "auto", "none": ()}.get(text) if text in ("auto", "none") else integers(text)
+
+
+def _threshold(text: str) -> float | str:
+    return text if text == "auto" else float(text)
 
 
 def _times(text: str) -> list[Fraction]:

@@ -5,7 +5,8 @@ A folder holds the sets that are there, each under its folder name below:
 - ``middlebury_other/<scene>/{frame10,frame10i11,frame11}.png``;
 - ``xtest_small/<scene>/{00,04,…,32}.png``: X-TEST (1000 fps) at 512×270, every 4th frame;
 - ``middlebury_basketball8/{frame07,…,frame14}.png``;
-- ``sepconv_db_triplets/<scene>/{frame0,frame1,frame2}.png``.
+- ``sepconv_db_triplets/<scene>/{frame0,frame1,frame2}.png``;
+- ``vimeo_triplet/``: Vimeo-90K as it is handed out, of which the scenes in ``tri_testlist.txt`` count.
 
 A protocol lists the pictures of a scene in order; every ``drop``-th is kept, the others are made. Where more than
 two are kept, methods that look beyond the pair get all of them. Pictures are never resized.
@@ -32,6 +33,7 @@ class Protocol:
 
     size: width and height for which ``figures`` hold, None: any. figures: mean PSNR in dB by others on the same
     frames and instants, over ``scenes`` scenes. teacher_levels: pyramid levels the teacher has in ``figures``.
+    listed: file in the folder that names the scenes, below ``sequences``; None: every folder in it is one.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Protocol:
     scenes: int = 0
     size: tuple[int, int] | None = None
     teacher_levels: int | None = None
+    listed: str | None = None
 
 
 def _frames(first: int, last: int, step: int) -> tuple[str, ...]:
@@ -123,6 +126,17 @@ PROTOCOLS = (
         ("frame0", "frame1", "frame2"),
         2,
     ),
+    Protocol(
+        "vimeo",
+        "vimeo_triplet",
+        "Vimeo-90K test triplets 448x256, im1, im3 -> im2, two frames known",
+        ("im1", "im2", "im3"),
+        2,
+        (("WaveletVFI", 35.58),),
+        scenes=3782,
+        size=(448, 256),
+        listed="tri_testlist.txt",
+    ),
 )
 
 
@@ -152,10 +166,16 @@ def find_benchmarks(folder: Path) -> tuple[list[Source], list[Reference], dict[s
 
 
 def _scenes(folder: Path, protocol: Protocol) -> list[Path]:
-    """Folders that hold all pictures of the protocol: ``folder`` itself or those in it."""
+    """Folders that hold all pictures of the protocol: ``folder`` itself, those in it, or those that it lists."""
     if not folder.is_dir():
         return []
-    places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
+    if protocol.listed is None:
+        places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
+    elif (folder / protocol.listed).is_file():
+        lines = (folder / protocol.listed).read_text(encoding="utf-8").split()
+        places = [folder / "sequences" / line for line in lines]
+    else:
+        raise InputError(f"{folder} has no {protocol.listed}, which says what is tested: unpack all of the set")
     return [p for p in places if all((p / f"{name}.png").is_file() for name in protocol.pictures)]
 
 
@@ -169,7 +189,8 @@ def _source(scene: Path, protocol: Protocol) -> Source:
             yield interval
             interval.frames.clear()
 
-    return Source(protocol.name, scene.name, protocol.name, stream)
+    name = f"{scene.parent.name}-{scene.name}" if protocol.listed else scene.name
+    return Source(protocol.name, name, protocol.name, stream)
 
 
 def _picture(path: Path) -> np.ndarray:

@@ -40,7 +40,7 @@ def names_of(source):
 
 def test_every_protocol_keeps_and_makes_the_frames_it_says(sets):
     sources, _, titles = find_benchmarks(sets)
-    assert list(titles) == [p.name for p in PROTOCOLS if p.name != "sepconv"]
+    assert list(titles) == [p.name for p in PROTOCOLS if p.name not in ("sepconv", "vimeo")]
     first = {source.group: source for source in reversed(sources)}
     every_8th = ["00", "08", "16", "24", "32"]
     assert names_of(first["middlebury"]) == [(2, ["frame10", "frame11"], ["frame10i11"])]
@@ -52,6 +52,19 @@ def test_every_protocol_keeps_and_makes_the_frames_it_says(sets):
     kept = ["frame07", "frame09", "frame11", "frame13"]
     assert names_of(first["basketball"]) == [(2, kept, [f"frame{k:02d}"]) for k in (8, 10, 12)]
     assert [s.name for s in sources if s.group == "middlebury"] == ["Alley", "Brook"]
+
+
+def test_vimeo_is_what_its_list_says(tmp_path):
+    folder = tmp_path / "vimeo_triplet"
+    for scene in ("00001/0001", "00001/0002", "00002/0001"):
+        paint(folder / "sequences" / scene, ("im1", "im2", "im3"), (448, 256))
+    with pytest.raises(InputError, match=r"vimeo_triplet has no tri_testlist\.txt"):
+        find_benchmarks(tmp_path)
+    (folder / "tri_testlist.txt").write_text("00001/0002\n00002/0001\n\n")
+    sources, references, titles = find_benchmarks(tmp_path)
+    assert list(titles) == ["vimeo"] and [s.name for s in sources] == ["00001-0002", "00002-0001"]
+    assert names_of(sources[0]) == [(2, ["im1", "im3"], ["im2"])]
+    assert [(r.method, r.psnr) for r in references] == [("WaveletVFI", 35.58)]
 
 
 def test_pictures_are_those_of_their_names(sets):
