@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import comfy_host, flow, fuse, interpolate, interpolate_video, loaders, preview, replacements, retime, spectral
+from . import (
+    comfy_host,
+    flow,
+    fuse,
+    interpolate,
+    interpolate_video,
+    loaders,
+    preview,
+    replacements,
+    retime,
+    spectral,
+    wavelet,
+)
 
 
 class FusionFFTExtension(ComfyExtension):
@@ -26,4 +38,6 @@ class FusionFFTExtension(ComfyExtension):
             spectral.SpectralSwap,
             flow.FlowPreview,
             flow.FlowWarp,
+            loaders.LoadWaveletVFI,
+            wavelet.Interpolate,
         ]

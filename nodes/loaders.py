@@ -1,4 +1,4 @@
-"""Load RIFE Model, Load FusionFFT Model."""
+"""Load RIFE Model, Load FusionFFT Model, Load WaveletVFI Model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from . import comfy_host
 RIFEModel = io.Custom("RIFE_MODEL")
 """A flow network in the host's care, or the name of a source without weights (``dis``)."""
 FusionModel = io.Custom("FUSIONFFT_MODEL")
+WaveletModel = io.Custom("WAVELETVFI_MODEL")
 HostModel = io.Custom("INTERP_MODEL")
 """The host's own frame interpolation model."""
 
 BUILT_IN = " (built-in)"
 DOWNLOAD = " (download)"
+BY_HAND = " (to be fetched by hand)"
 NO_WEIGHTS = "dis (built-in, no weights)"
 _MODEL_TIP = (
     "Default: the built-in one. Files lie in models/frame_interpolation; those marked “download” are fetched there "
@@ -88,6 +90,37 @@ class LoadFusion(io.ComfyNode):
         return io.NodeOutput(load_fusion_model(model, dtype))
 
 
+class LoadWaveletVFI(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTLoadWaveletVFI",
+            display_name="Load WaveletVFI Model",
+            category="FusionFFT",
+            description="Loads a WaveletVFI network, converted by `fusionfft convert`; its authors' file has to be "
+            "fetched by hand.",
+            search_aliases=["wavelet", "wavelet vfi", "frame interpolation model"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=_wavelet_names(),
+                    tooltip="Files in models/frame_interpolation. Default: the first of them; where there is none, "
+                    "running the node says where the authors' file is and how it is converted.",
+                ),
+                _dtype_input(),
+            ],
+            outputs=[WaveletModel.Output(display_name="waveletvfi_model")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        return model in _wavelet_names() or _known(model, "interpolation")
+
+    @classmethod
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(_load(model, "interpolation", dtype))
+
+
 def load_flow_model(name: str = "", dtype: str = "auto") -> Any:
     """What the RIFE_MODEL socket carries, by a name of the list; the default one without."""
     return "dis" if name == NO_WEIGHTS else _load(name or api.EMBEDDED_FLOW + BUILT_IN, "flow", dtype)
@@ -128,6 +161,10 @@ def _fusion_names() -> list[str]:
     return [api.EMBEDDED_FUSION + BUILT_IN, *_files("fusion")]
 
 
+def _wavelet_names() -> list[str]:
+    return _files("interpolation") or [f"waveletvfi{BY_HAND}"]
+
+
 def _files(kind: str) -> list[str]:
     return [name for name in comfy_host.model_files() if _is(name, kind)]
 
@@ -151,7 +188,7 @@ def _known(name: str, kind: str) -> bool | str:
 
 
 def _plain(name: str) -> str:
-    return name.removesuffix(DOWNLOAD).removesuffix(BUILT_IN)
+    return name.removesuffix(DOWNLOAD).removesuffix(BUILT_IN).removesuffix(BY_HAND)
 
 
 def _current(name: str) -> str:

@@ -32,7 +32,9 @@ INPUTS = {
         *("images", "multiplier", "source_fps", "target_fps", "scale", "uhd", "ensemble", "anchor_flow"),
         *("num_anchors", "half", "rife_model"),
     ],
-    "FusionFFTFuse": ["images", "flow", "num_anchors", "warped_prior", "fusion_model"],
+    "FusionFFTFuse": ["images", "flow", "num_anchors", "warped_prior", "fusion_model", "cuts"],
+    "FusionFFTLoadWaveletVFI": ["model", "dtype"],
+    "FusionFFTWaveletVFI": ["images", "multiplier", "source_fps", "threshold", "cuts", "waveletvfi_model"],
     "FusionFFTSpectralSwap": ["images", "prior", "alpha", "lo", "hi", "soft", "prior_kind", "clamp_gain", "flow"],
     "FusionFFTFlowPreview": ["flow", "show", "num_anchors", "images"],
     "FusionFFTFlowWarp": ["images", "flow", "side"],
@@ -45,6 +47,8 @@ OUTPUTS = {
     "FusionFFTLoadFusion": ["FUSIONFFT_MODEL"],
     "FusionFFTFlow": ["FLOW", "FLOAT"],
     "FusionFFTFuse": ["IMAGE", "IMAGE"],
+    "FusionFFTLoadWaveletVFI": ["WAVELETVFI_MODEL"],
+    "FusionFFTWaveletVFI": ["IMAGE", "FLOAT", "MASK", "FLOAT"],
     "FusionFFTSpectralSwap": ["IMAGE"],
     "FusionFFTFlowPreview": ["IMAGE"],
     "FusionFFTFlowWarp": ["IMAGE", "MASK"],
@@ -61,7 +65,7 @@ CHOICES = {
 }
 """Inputs that bring others with them, by what is chosen."""
 SOCKETS = {
-    *("IMAGE", "FLOW", "RIFE_MODEL,INTERP_MODEL", "FUSIONFFT_MODEL", "VIDEO,VHS_FILENAMES,STRING"),
+    *("IMAGE", "FLOW", "RIFE_MODEL,INTERP_MODEL", "FUSIONFFT_MODEL", "VIDEO,VHS_FILENAMES,STRING", "WAVELETVFI_MODEL"),
 }
 NODES_OWN = {
     *("source_fps", "target_fps", "half", "warped_prior", "show", "model", "side", "filename_prefix", *CHOICES),
@@ -146,7 +150,7 @@ def test_defaults_are_the_library_s_and_the_command_line_s(nodes):
             if kind in SOCKETS or field in NODES_OWN:
                 continue
             value = settings.get("default", settings["options"][0] if "options" in settings else None)
-            if field == "scale":
+            if field in ("scale", "multiplier"):
                 value = float(value)
             if field in SWITCHED_OFF:
                 assert (value, library[field]) == SWITCHED_OFF[field]
