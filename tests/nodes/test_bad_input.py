@@ -47,7 +47,7 @@ def test_a_frame_that_is_not_numbers_after_its_flow(either_host, kind):
     broken = clip.clone()
     broken[1, 0, 0] = float("nan")
     error = ends_in(graph, graph.add(kind, images=graph.clip("broken", broken), flow=flow))
-    assert "a frame holds NaN or infinite values" in error
+    assert "holds NaN or infinite values: repair the clip" in error
 
 
 def test_no_images_at_all(either_host):
