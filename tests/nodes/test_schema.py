@@ -176,4 +176,4 @@ def test_models_that_need_no_file_come_first(nodes):
 
 def test_the_pack_is_imported_and_serves_its_folder(either_host):
     assert not either_host.server.failed_imports()
-    assert either_host.server.import_seconds()["comfyui-fusionfft"] < 1.0  # loose: other processes share the machine
+    assert "comfyui-fusionfft" in either_host.server.import_seconds()  # how many: benchmarks/host_start.py
