@@ -52,9 +52,9 @@ class Interpolation:
         lead = self.model.reach.before - 1
         start = 0 if after is None else floor(after.position)
         first = start - lead if self.loop else max(0, start - lead)
-        began = next(self._source(0)).seconds if first > 0 else None
         given = self._around(first, self.model.reach.after) if self.loop else self._source(first)
         samples = self.timing.samples if isinstance(self.timing, Rate) else 1
+        began = next(self._source(0)).seconds if first > 0 or samples > 1 else None
         shown = None
         if after is not None:  # together with the other half of its exposure
             shown = after.seconds + (1 / (2 * self.timing.fps) if samples > 1 else 0)
@@ -71,7 +71,6 @@ class Interpolation:
             done=done * samples,
         )
         if samples > 1:
-            began = next(self._source(0)).seconds if began is None else began
             made = expose(made, self.timing.fps, began, self.manner.cuts)
         return made
 

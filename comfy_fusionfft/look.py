@@ -97,8 +97,9 @@ def look_through(
     seen = survey(_small(frames), progress=None if host is None else partial(_watch, host))
     if (info := getattr(frames, "info", None)) is not None:
         seen = replace(seen, width=info.width, height=info.height)
-    repeats = find_repeats(seen, shot_starts(seen, cuts))
-    edit = make_edit(seen, cuts=cuts, dedupe=dedupe, repeats=repeats)
+    shots = shot_starts(seen, cuts)
+    repeats = find_repeats(seen, shots)
+    edit = make_edit(seen, cuts=shots, dedupe=dedupe, repeats=repeats)
     first, last = seen.seconds[0], seen.seconds[len(seen) - 1]
     step = 1 / rate if rate else (last - first) / max(1, len(seen) - 1)
     return Look(edit, Length(edit.kept, first, last, step), seen, repeats)

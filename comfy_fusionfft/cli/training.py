@@ -95,66 +95,56 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     families = parser.add_subparsers(metavar="FAMILY", required=True)
     parser = families.add_parser("rife", help="a RIFE flow network (layout 4.25)")
     parser.set_defaults(run=_train_rife)
-    parser.add_argument("--packs", type=Path, metavar="DIR", help="folder made by `fusionfft pack`")
-    parser.add_argument("--clips", type=Path, metavar="DIR", help="or clips, packed into OUT/packs first")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights, state, log and sheets go here")
-    budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=float, help="train for so long, validation not counted")
-    budget.add_argument("--steps", type=int, help="or for so many steps")
+    _material_options(parser, "folder made by `fusionfft pack`")
     parser.add_argument("--stages", type=words, help="only these of coarse, fine, whole")
-    parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
-    parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
     parser.add_argument("--grow", type=int, default=1, help="multiply the batches: 8 or more on a data-centre GPU")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
-    parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
+    _run_options(parser)
 
     add_train_multiflow(families.add_parser("multiflow", help="the flow network that chooses among classical searches"))
     add_train_fusion(families.add_parser("fusionfft", help="a fusion network, on stored flow"))
     add_train_waveletvfi(families.add_parser("waveletvfi", help="a WaveletVFI network, which makes middles alone"))
 
 
-def add_train_multiflow(parser: argparse.ArgumentParser) -> None:
-    stage = MULTIFLOW_STAGES[0]
-    parser.set_defaults(run=_train_multiflow)
-    parser.add_argument("--packs", type=Path, metavar="DIR", help="folder made by `fusionfft pack --frames 13`")
+def _material_options(parser: argparse.ArgumentParser, packs: str) -> None:
+    parser.add_argument("--packs", type=Path, metavar="DIR", help=packs)
     parser.add_argument("--clips", type=Path, metavar="DIR", help="or clips, packed into OUT/packs first")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights, state, log and sheets go here")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float, help="train for so long, validation not counted")
     budget.add_argument("--steps", type=int, help="or for so many steps")
-    parser.add_argument("--batch", type=int, default=stage.batch, help=f"samples of a step (default: {stage.batch})")
-    parser.add_argument("--crop", type=int, default=stage.crop, help=f"their side, in pixels (default: {stage.crop})")
-    parser.add_argument("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
-    parser.add_argument("--cache-mib", type=int, default=16384, help="size of the stored guesses (default: 16384)")
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
     parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
     parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
+
+
+def add_train_multiflow(parser: argparse.ArgumentParser) -> None:
+    stage = MULTIFLOW_STAGES[0]
+    parser.set_defaults(run=_train_multiflow)
+    _material_options(parser, "folder made by `fusionfft pack --frames 13`")
+    parser.add_argument("--batch", type=int, default=stage.batch, help=f"samples of a step (default: {stage.batch})")
+    parser.add_argument("--crop", type=int, default=stage.crop, help=f"their side, in pixels (default: {stage.crop})")
+    parser.add_argument("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
+    parser.add_argument("--cache-mib", type=int, default=16384, help="size of the stored guesses (default: 16384)")
+    _run_options(parser)
 
 
 def add_train_waveletvfi(parser: argparse.ArgumentParser) -> None:
     stage = WAVELETVFI_STAGES[0]
     names = ", ".join(each.name for each in WAVELETVFI_STAGES)
     parser.set_defaults(run=_train_waveletvfi)
-    parser.add_argument("--packs", type=Path, metavar="DIR", help="folder made by `fusionfft pack`")
-    parser.add_argument("--clips", type=Path, metavar="DIR", help="or clips, packed into OUT/packs first")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights, state, log and sheets go here")
-    budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=float, help="train for so long, validation not counted")
-    budget.add_argument("--steps", type=int, help="or for so many steps")
+    _material_options(parser, "folder made by `fusionfft pack`")
     parser.add_argument("--stages", type=words, help=f"only these of {names}")
     parser.add_argument("--batch", type=int, default=stage.batch, help=f"samples of a step (default: {stage.batch})")
     parser.add_argument(
         "--crop", type=int, default=stage.crop, help=f"their side, a multiple of 32 (default: {stage.crop})"
     )
     parser.add_argument("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
-    parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
-    parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
-    parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
+    _run_options(parser)
 
 
 def add_train_fusion(parser: argparse.ArgumentParser) -> None:
