@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .checkpoints import find, load
-from .contract import FlowSource, Frame, Host, Model
-from .engine import AtCut, PairFlow, find_flow, run
+from .contract import FlowSource, Frame, Host, Model, Restorer
+from .engine import AtCut, PairFlow, Tile, find_flow, run
+from .engine import restore as restore_frames
 from .errors import InputError
 from .families.fusionfft import MAX_ANCHORS  # noqa: F401 - the nodes read it here
 from .families.fusionfft.fuse import NUM_ANCHORS, SPECTRAL_ALPHA, Fuse
@@ -27,7 +28,7 @@ from .flow_clip import ClipFlow, HeldFlow
 from .flow_files import StoredFlow
 from .host import PlainHost
 from .interpolation import prepare
-from .look import Cuts
+from .look import Cuts, look_through
 from .methods import DECAY, HISTORY, Blend, RecursiveBlend, Warp, WarpSide
 from .ops import spectral
 from .pace import Pace, exact_rate
@@ -205,6 +206,48 @@ def interpolate(
 
     def stream() -> Iterator[Frame]:
         yield from prepare(frames, pace, model, host, rate=rate, **how).frames()
+
+    return stream()
+
+
+def load_restorer(weights: str | Path | nn.Module, *, host: Host, **settings: Any) -> Restorer:
+    """What restores frames with these weights: a file, or the network in its place.
+
+    settings: of the network's family (families.fmanet.model).
+    """
+    if isinstance(weights, (str, Path)):
+        weights = host.place(load(find(weights, kind="restore")).module)
+    return weights.family.restorer(weights, **settings)
+
+
+def restore(
+    frames: Iterable[Frame],
+    restorer: str | Path | nn.Module | Restorer,
+    *,
+    cuts: Cuts = (),
+    tile: Tile = "auto",
+    host: Host | None = None,
+    total: int | None = None,
+    **settings: Any,
+) -> Iterator[Frame]:
+    """Frames in, as many frames out at the same times, larger and better.
+
+    restorer: weights, a network in its place, or what load_restorer made. settings: see load_restorer.
+    cuts: numbers of source frames that begin a new shot: nothing is looked up across a cut; ``auto`` finds them, and
+        reads the frames twice, so they must not be an iterator.
+    tile: side in pixels of overlapping squares to work on; ``none``: whole pictures; ``auto``: as memory demands. A
+        network that looks at a picture as a whole makes slightly different ones in tiles.
+    host, total: see interpolate.
+    """
+    host = host or PlainHost()
+    if isinstance(restorer, (str, Path)) or hasattr(restorer, "family"):
+        restorer = load_restorer(restorer, host=host, **settings)
+
+    def stream() -> Iterator[Frame]:
+        starts = cuts
+        if isinstance(cuts, str):
+            starts = look_through(frames, cuts=cuts, dedupe=False, rate=None, host=host).edit.cuts
+        yield from restore_frames(frames, restorer, host, cuts=starts, tile=tile, total=total)
 
     return stream()
 

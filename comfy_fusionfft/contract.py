@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Position = Fraction
 """An instant counted in source frames."""
+Ends = Literal["replicate", "reflect", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,43 @@ class Model(Protocol):
         """-> ``(T, C, H, W)`` float32, one picture for each of ``window.times``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How a restorer walks through a clip.
+
+    makes: frames that a step makes. context: frames on each side that it sees beyond those.
+    blend: frames that a step and the next one both make; they are mixed, from the one to the other.
+    ends: what is seen beyond the first and the last frame of a shot: that frame again (``replicate``), the frames
+        mirrored there (``reflect``), or nothing (``none``: fewer frames are seen).
+    """
+
+    makes: int = 1
+    context: int = 0
+    blend: int = 0
+    ends: Ends = "none"
+
+
+class Restorer(Protocol):
+    """What the engine restores with: a callable that makes frames anew at their own instants.
+
+    It takes pictures of any size, and may have a method ``shrink() -> bool`` as a Model has.
+    """
+
+    span: Span
+    scale: int
+    """The pictures it makes are so many times as high and wide."""
+
+    def __call__(self, window: Window) -> Tensor:
+        """-> ``(T, C, scale * H, scale * W)`` float32, one picture for each of ``window.times``.
+
+        ``window.positions`` are the frames it sees, in order; beyond the ends of a shot positions repeat as
+        ``span.ends`` says. ``times`` are some of them.
+        """
+
+    def working_bytes(self, height: int, width: int) -> int:
+        """About how much memory a call takes at its peak, for pictures of this size, beside those it is given."""
+
+
 class Host(Protocol):
     """Where the work runs and who watches. ComfyUI, the command line and the tests each bring one."""
 
@@ -151,6 +189,9 @@ class Host(Protocol):
 
     def free(self) -> None:
         """Return cached device memory, so that a smaller attempt can succeed."""
+
+    def free_bytes(self) -> int | None:
+        """Memory that work on the device may still take; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +215,7 @@ class Family:
         ``source(network, scale=…, ensemble=…)``.
     model: of an ``interpolation`` family, whose network makes pictures without anybody's flow: the Model that runs a
         placed network, ``model(network, …)`` with settings of its own.
+    restorer: of a ``restore`` family: the Restorer that runs a placed network, ``restorer(network, …)``.
     """
 
     name: str
@@ -185,3 +227,4 @@ class Family:
     describe: Callable[[Any], dict[str, str]] = field(default=lambda config: {})
     source: Callable[..., FlowSource] | None = None
     model: Callable[..., Model] | None = None
+    restorer: Callable[..., Restorer] | None = None

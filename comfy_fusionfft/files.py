@@ -1,6 +1,6 @@
 """Whole files: a video or image folder in, one out, in bounded memory; what was done survives a crash.
 
-``interpolate_file`` is what ``fusionfft interpolate`` runs, ``inspect_file`` what ``fusionfft inspect`` runs.
+``interpolate_file``, ``restore_file`` and ``inspect_file`` are what the commands of these names run.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from torch import nn
 
 from . import __version__
-from .api import load_flow, load_method, needs_flow, split_pace
+from .api import load_flow, load_method, load_restorer, needs_flow, split_pace
 from .checkpoints import find
 from .confidence_plot import draw_confidence
 from .contract import Frame, Host
 from .drawing import save_png
-from .engine import AtCut
+from .engine import AtCut, Room, Tile, room_for
+from .engine import restore as restore_frames
 from .errors import InputError
 from .fingerprint import fingerprint
 from .host import PlainHost
@@ -133,6 +134,81 @@ def interpolate_file(
     if plot is not None and done:
         notes.append(f"the plot begins at frame {done}: what an earlier run made is not in it")
     return replace(written, notes=(*written.notes, *notes))
+
+
+def restore_file(
+    source: str | Path | Clip,
+    target: str | Path,
+    *,
+    weights: str | Path | nn.Module,
+    overwrite: bool = False,
+    rate: Fraction | float | str | None = None,
+    codec: str | None = None,
+    quality: int | None = None,
+    audio: Literal["keep", "drop"] = "keep",
+    metadata: Mapping[str, str] | None = None,
+    resume: bool = True,
+    cuts: Cuts = "auto",
+    tile: Tile = "auto",
+    host: Host | None = None,
+    on_room: Callable[[Room], None] | None = None,
+    **settings: Any,
+) -> Written:
+    """A video or image folder in; the same, frame by frame larger and better, out.
+
+    weights, settings: see api.load_restorer. cuts, tile: see api.restore. on_room: told, before the first frame, how
+    the pictures will fit into memory. The rest is as for interpolate_file, and so are the errors.
+    """
+    from .video import Sound, check_target, open_clip, open_work, write_clip
+
+    if audio not in ("keep", "drop"):
+        raise InputError(f"audio {audio!r} is not known: use keep or drop")
+    host = host or PlainHost()
+    clip = source
+    if isinstance(source, (str, Path)):
+        clip = open_clip(source, rate=None if rate is None else exact_rate(rate))
+    info = clip.info
+    check_target(target, info, overwrite)
+    work = None
+    if resume:
+        made_by = (__version__, info, host.device, host.dtype, _identity(weights, "restore"), settings)
+        work = open_work(target, fingerprint("restore", made_by, cuts, tile, codec, quality, audio))
+    with work or nullcontext():
+        restorer = load_restorer(weights, host=host, **settings)
+        look = _look(clip, Pace(), {"cuts": cuts, "dedupe": False}, host, work, wanted=False)
+        earlier = None if work is None else work.recall("tile")
+        room = room_for(restorer, host, info.height, info.width, tile if earlier is None else _tile(earlier))
+        if work is not None and earlier is None:  # what memory there is may have changed when this run is resumed
+            work.remember("tile", str(room.tile or "none"))
+        if on_room is not None:
+            on_room(room)
+        made = restore_frames(
+            clip,
+            restorer,
+            host,
+            cuts=cuts if look is None else look.edit.cuts,
+            tile=room.tile or "none",
+            done=0 if work is None else work.done,
+            total=info.frames,
+        )
+        written = write_clip(
+            target,
+            made,
+            like=info,
+            rate=info.rate if info.kind == "images" else None,
+            codec=codec,
+            quality=quality,
+            overwrite=overwrite,
+            sound=Sound(info.path) if audio == "keep" and info.has_audio else None,
+            metadata=metadata,
+            work=work,
+        )
+    notes = [] if look is None or look.seen is None else look.lines()
+    return replace(written, notes=(*written.notes, *notes))
+
+
+def _tile(text: str) -> Tile:
+    return int(text) if text.isdigit() else text
 
 
 def inspect_file(

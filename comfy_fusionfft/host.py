@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import Cancelled, DeviceError
+from .free_memory import free_memory
 
 DEVICES = ("cuda", "xpu", "mps", "cpu")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -65,6 +66,13 @@ class PlainHost:
     def free(self) -> None:
         if self.device.type in ("cuda", "xpu", "mps"):
             getattr(torch, self.device.type).empty_cache()
+
+    def free_bytes(self) -> int | None:
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return free + kept
+        return free_memory() if self.device.type == "cpu" else None
 
 
 def _available(kind: str) -> bool:

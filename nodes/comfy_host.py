@@ -79,6 +79,9 @@ class ComfyHost:
     def free(self) -> None:
         memory.soft_empty_cache()
 
+    def free_bytes(self) -> int | None:
+        return _room(self.device)
+
 
 class Clock:
     """How far a long run is, in words, at most once a second."""

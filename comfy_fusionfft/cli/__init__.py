@@ -18,11 +18,13 @@ from .shared import say
 # command that was asked for is imported, so that --help and mistakes answer at once.
 COMMANDS = {
     "interpolate": ("clips", "make a clip smoother or slower"),
+    "restore": ("restoring", "make a clip larger and sharper, frame by frame"),
     "inspect": ("clips", "find the cuts and the repeated frames of a clip"),
     "flow": ("blocks", "find the motion of a clip: safetensors, or a video of it as colours"),
     "fuse": ("blocks", "fuse a clip along stored flow"),
     "spectral": ("blocks", "lend a clip the fine detail of another"),
     "evaluate": ("clips", "drop frames of real clips, make them again, compare with the truth"),
+    "evaluate-restore": ("evaluate_restore", "restore blurred small clips, compare with the sharp large ones"),
     "bench": ("bench", "measure speed and memory beside other interpolators"),
     "convert": ("weights", "turn a .pkl/.pth/.pt checkpoint into safetensors, executing nothing in it"),
     "weights": ("weights", "list, download and verify weights"),
@@ -62,5 +64,5 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name == wanted:
             command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-            getattr(import_module(f".{module}", __name__), f"add_{name}")(command)
+            getattr(import_module(f".{module}", __name__), f"add_{name.replace('-', '_')}")(command)
     return parser

@@ -110,7 +110,7 @@ def _shot_options(parser: argparse.ArgumentParser, default: dict[str, Any]) -> N
     group = parser.add_argument_group("cuts, repeats and hopeless frames")
     group.add_argument(
         "--cuts",
-        type=_cuts,
+        type=cut_numbers,
         default=default["cuts"],
         metavar="I,…",
         help="auto (default), none, or frames that begin a new shot: 120,345; nothing is blended across them",
@@ -147,7 +147,8 @@ def _interpolate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cuts(text: str) -> Cuts:
+def cut_numbers(text: str) -> Cuts:
+    """What ``--cuts`` takes."""
     return {"auto": "auto", "none": ()}.get(text) if text in ("auto", "none") else integers(text)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..contract import Host, Model, Position
+from ..contract import Host, Model, Position, Restorer
 from ..errors import DeviceError
 from ..ops.replay import forget_graphs
 from .store import StoreWindow
@@ -34,16 +34,18 @@ class Fitted:
 
     Batches do not change results. Tiles do, slightly: a flow network sees less of the picture around
     each point, and motion beyond the 64 px overlap is found less well; they are the last resort.
+
+    whole: all pictures of a step are made at once: they depend on each other. tile: begin with tiles of this side.
     """
 
-    def __init__(self, model: Model, host: Host) -> None:
-        self.model, self._host = model, host
+    def __init__(self, model: Model | Restorer, host: Host, *, whole: bool = False, tile: int | None = None) -> None:
+        self.model, self._host, self._whole = model, host, whole
         self.batch: int | None = None
-        self.tile: int | None = None
+        self.tile = tile
 
     def __call__(self, window: StoreWindow, height: int, width: int) -> Iterator[tuple[tuple[Position, ...], Tensor]]:
-        """Pictures for ``window.times`` in chunks: (positions, ``(T, C, height, width)`` float32)."""
-        limit = batch_limit(height, width)
+        """Pictures for ``window.times`` in chunks: (positions, ``(T, C, H, W)`` float32, of this size or enlarged)."""
+        limit = len(window.times) if self._whole else batch_limit(height, width)
         waiting = window.times
         while waiting:
             self._host.raise_if_cancelled()
@@ -69,7 +71,7 @@ class Fitted:
             return None
 
     def _shrink(self, instants: int, height: int, width: int) -> None:
-        if instants > 1:
+        if instants > 1 and not self._whole:
             self.batch = instants // 2
             return
         if self.tile is None and getattr(self.model, "shrink", bool)():
@@ -86,20 +88,23 @@ class Fitted:
     def _tiled(self, window: StoreWindow, tile: int) -> Tensor:
         images = window.images
         height, width = images[0].shape[-2:]
+        scale = getattr(self.model, "scale", 1)
         total = weight = None
         for y in _starts(height, tile):
             for x in _starts(width, tile):
-                part = (..., slice(y, min(y + tile, height)), slice(x, min(x + tile, width)))
-                cut = tuple(image[part] for image in images)
+                bottom, right = min(y + tile, height), min(x + tile, width)
+                cut = tuple(image[..., y:bottom, x:right] for image in images)
                 made = self.model(TileWindow(window.positions, cut, window.times, window.instants))
                 if total is None or weight is None:
-                    total = made.new_zeros(*made.shape[:2], height, width)
-                    weight = made.new_zeros(1, 1, height, width)
-                ramp = _ramp(made.shape[-2], made.device)[:, None] * _ramp(made.shape[-1], made.device)
+                    total = made.new_zeros(*made.shape[:2], scale * height, scale * width)
+                    weight = made.new_zeros(1, 1, scale * height, scale * width)
+                part = (..., slice(scale * y, scale * bottom), slice(scale * x, scale * right))
+                ramps = (_ramp(size, scale * OVERLAP, made.device) for size in made.shape[-2:])
+                ramp = next(ramps)[:, None] * next(ramps)
                 total[part] += made * ramp
                 weight[part] += ramp
         assert total is not None
-        return total / weight
+        return total.div_(weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ def _starts(size: int, tile: int) -> range | list[int]:
     return [*range(0, size - tile, step), size - tile]
 
 
-def _ramp(size: int, device: torch.device) -> Tensor:
+def _ramp(size: int, overlap: int, device: torch.device) -> Tensor:
     """Weights that rise over the overlap at both ends; never 0, so that picture borders keep their value."""
     distance = torch.arange(size, device=device, dtype=torch.float32)
-    return torch.minimum(distance, size - 1 - distance).add(1).clamp(max=OVERLAP) / OVERLAP
+    return torch.minimum(distance, size - 1 - distance).add(1).clamp(max=overlap) / overlap

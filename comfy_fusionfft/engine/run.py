@@ -6,7 +6,6 @@ interval, whatever the length of the clip. Where copies run beside the computing
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,6 +20,7 @@ from ..errors import InputError
 from ..ops.confidence import predicted_psnr
 from ..timeline import Instant, Interval, Part, Timing
 from .fit import Fitted
+from .promises import Promise, kept
 from .steps import plan, shot_around
 from .store import Store, StoreWindow
 from .transfer import Pending, Transfer, transfer_for
@@ -73,38 +73,11 @@ def run(
     """
     transfer = transfer_for(host.device)
     promised = _promised(frames, model, timing, host, manner, part, transfer)
-    promises = _a_step_late(promised) if transfer.ahead else filter(None, promised)
-    # map keeps no promise, and so no picture, while the next step needs room
-    new = dropwhile(lambda frame: part.after is not None and frame.seconds <= part.after, map(_kept, promises))
+    made = kept(promised, transfer.ahead)
+    new = dropwhile(lambda frame: part.after is not None and frame.seconds <= part.after, made)
     for number, frame in enumerate(new, done + 1):
         host.progress(number, total, frame.pixels)
         yield frame
-
-
-Promise = Callable[[], Frame]
-"""Hands out a frame, whose work has begun."""
-
-
-def _kept(promise: Promise) -> Frame:
-    return promise()
-
-
-def _a_step_late(promised: Iterator[Promise | None]) -> Iterator[Promise]:
-    """Every promise once the step after it has begun, so that the device is not idle while a frame is waited for."""
-    held: deque[Promise] = deque()
-    stop: BaseException | None = None
-    while stop is None:
-        promise = None
-        try:
-            promise = next(promised)
-        except BaseException as reason:  # the user's wish to stop, too: what was made before is kept
-            stop = reason
-        if promise is not None:
-            held.append(promise)
-        while promise is None and held:
-            yield held.popleft()
-    if not isinstance(stop, StopIteration):
-        raise stop
 
 
 def _promised(

@@ -11,7 +11,8 @@ import torch
 
 from comfy_fusionfft.contract import Frame, Reach
 from comfy_fusionfft.engine import Manner, run
-from comfy_fusionfft.engine.run import _a_step_late, _promised
+from comfy_fusionfft.engine.promises import kept
+from comfy_fusionfft.engine.run import _promised
 from comfy_fusionfft.engine.transfer import Direct
 from comfy_fusionfft.errors import Cancelled, DeviceError, InputError, TimelineError
 from comfy_fusionfft.host import PlainHost
@@ -316,7 +317,7 @@ def test_ahead_no_more_than_a_step_is_held():
 
 def _ahead_run(frames, factor):
     promised = _promised(frames, Mixer(), Multiply(factor), cpu(), Manner({3, 4}), Part(), Ahead(torch.device("cpu")))
-    return (promise() for promise in _a_step_late(promised))
+    return kept(promised, ahead=True)
 
 
 def test_ahead_what_was_made_before_a_stop_is_handed_out(ahead):

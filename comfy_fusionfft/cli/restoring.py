@@ -1,0 +1,74 @@
+"""``fusionfft restore``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from ..contract import Ends
+from ..engine import Room, Tile
+from ..files import restore_file
+from .clips import cut_numbers
+from .shared import defaults, device_options, output_options, plain_host, say
+
+
+def add_restore(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_restore)
+    default = defaults(restore_file)
+    parser.add_argument("source", metavar="IN", help="video file, image folder or single image")
+    parser.add_argument("target", metavar="OUT", help="video file; without a suffix a folder of 0000000.png …")
+    parser.add_argument(
+        "--weights", required=True, metavar="FILE", help="of a restoring network (`fusionfft weights list`)"
+    )
+    parser.add_argument(
+        "--tile",
+        type=_tile,
+        default=default["tile"],
+        metavar="PX",
+        help="work on overlapping squares of this side; none: on whole pictures (default: auto, as memory demands)",
+    )
+    parser.add_argument(
+        "--ends",
+        choices=ENDS,
+        help="what is seen beyond the ends of a shot: the frame there again (default), or the frames mirrored there",
+    )
+    parser.add_argument(
+        "--cuts",
+        type=cut_numbers,
+        default=default["cuts"],
+        metavar="I,…",
+        help="auto (default), none, or frames that begin a new shot: 120,345; nothing is looked up across them",
+    )
+    output_options(parser)
+    parser.add_argument("--audio", choices=("keep", "drop"), default=default["audio"], help="(default: keep)")
+    parser.add_argument(
+        "--no-resume",
+        dest="resume",
+        action="store_false",
+        help="start afresh and keep nothing of a run that fails; otherwise the same command goes on where it stopped",
+    )
+    device_options(parser)
+
+
+ENDS: tuple[Ends, ...] = ("replicate", "reflect")
+
+
+def _restore(options: argparse.Namespace) -> int:
+    settings = {name: getattr(options, name) for name in defaults(restore_file) if hasattr(options, name)}
+    settings |= {name: getattr(options, name) for name in ("weights", "ends") if getattr(options, name) is not None}
+    start = time.monotonic()
+    with plain_host(options) as host:
+        written = restore_file(options.source, options.target, host=host, on_room=_say_room, **settings)
+    for note in written.notes:
+        say(f"note: {note}")
+    took = time.monotonic() - start
+    say(f"wrote {written.path}: {written.frames} frames in {took:.1f} s ({written.frames / max(took, 1e-9):.2f} fps)")
+    return 0
+
+
+def _say_room(room: Room) -> None:
+    say(f"working on {room}")
+
+
+def _tile(text: str) -> Tile:
+    return text if text in ("auto", "none") else int(text)
