@@ -10,7 +10,8 @@ tOF: "Learning Temporal Coherence via Self-Supervision for GAN-based Video Gener
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import zip_longest
 
 import cv2
 import numpy as np
@@ -33,13 +34,16 @@ def psnr(image: ArrayLike, truth: ArrayLike) -> float:
     return min(PSNR_CEILING, -10 * np.log10(max(error, 1e-30)))
 
 
-def ssim(image: ArrayLike, truth: ArrayLike) -> float:
+def ssim(image: ArrayLike, truth: ArrayLike, *, borders: bool = True) -> float:
     """Structural similarity of ``(H, W, C)`` pictures in 0..1, mean over pixels and channels; 1 when equal.
 
-    Gaussian window of 11 pixels, σ 1.5, K1 0.01, K2 0.03, data range 1; borders are mirrored and count, which
-    is what torchmetrics computes.
+    Gaussian window of 11 pixels, σ 1.5, K1 0.01, K2 0.03, data range 1.
+    borders: they are mirrored and count, which is what torchmetrics computes; False: only pixels whose whole window
+        lies in the picture count, as in the first publication and in the figures of super-resolution.
     """
     image, truth = _pair(image, truth)
+    if not borders and min(image.shape[:2]) < SSIM_WINDOW:
+        raise InputError(f"a picture of shape {image.shape}: SSIM without borders needs {SSIM_WINDOW} pixels a side")
 
     def blur(x: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(x, (SSIM_WINDOW, SSIM_WINDOW), SSIM_SIGMA, borderType=cv2.BORDER_REFLECT_101)
@@ -51,6 +55,9 @@ def ssim(image: ArrayLike, truth: ArrayLike) -> float:
     c1, c2 = 0.01**2, 0.03**2
     score = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     score /= (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    if not borders:
+        margin = SSIM_WINDOW // 2
+        score = score[margin:-margin, margin:-margin]
     return float(score.mean())
 
 
@@ -79,24 +86,53 @@ def high_band_energy_ratio(image: ArrayLike, truth: ArrayLike, lo: float = HIGH_
     return high_band_energy(image, lo) / energy
 
 
-def temporal_of(made: Sequence[ArrayLike], truth: Sequence[ArrayLike]) -> float:
+def temporal_of(made: Iterable[ArrayLike], truth: Iterable[ArrayLike]) -> float:
     """tOF: mean difference in pixels between the motion of a made sequence and the true sequence's.
 
-    Two equally long sequences of at least 2 ``(H, W, 3)`` pictures in 0..1. Motion between successive
-    pictures is OpenCV's DIS flow; the difference is the Euclidean length, averaged over pixels and pairs.
-    Lower is better; flicker and jumping edges raise it even where each picture alone scores well.
+    Two equally long sequences of at least 2 ``(H, W, 3)`` pictures in 0..1, of which two of each are held at a time.
+    The mean over pairs of ``motion_error``. Lower is better; flicker and jumping edges raise it even where each
+    picture alone scores well.
     """
-    if len(made) != len(truth) or len(made) < 2:
-        raise InputError(
-            f"tOF of {len(made)} made and {len(truth)} true pictures: need two equally long sequences of at least 2"
-        )
-    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    ours, theirs = ([_grey_bytes(picture) for picture in sequence] for sequence in (made, truth))
-    differences = [
-        _mean_distance(finder.calc(ours[i], ours[i + 1], None), finder.calc(theirs[i], theirs[i + 1], None))
-        for i in range(len(made) - 1)
-    ]
-    return float(np.mean(differences))
+    errors: list[float] = []
+    before: tuple[ArrayLike, ArrayLike] | None = None
+    count = 0
+    for count, now in enumerate(zip_longest(made, truth), 1):
+        if any(picture is None for picture in now):
+            raise InputError(f"tOF of sequences of which one ends after {count - 1} pictures: need equally long ones")
+        _same_shape(np.shape(now[0]), np.shape(now[1]))
+        if before is not None:
+            errors.append(motion_error(motion(before[0], now[0]), motion(before[1], now[1])))
+        before = now
+    if not errors:
+        raise InputError(f"tOF of {count} made and {count} true pictures: need two sequences of at least 2")
+    return float(np.mean(errors))
+
+
+def motion(before: ArrayLike, after: ArrayLike) -> np.ndarray:
+    """The flow that tOF compares: from one ``(H, W, 3)`` picture in 0..1 to the next -> ``(h, w, 2)`` float32 pixels.
+
+    Farnebäck's flow of the whole pictures in 8-bit grey (BT.601), pyramid 0.5, 3 levels, window 15, 3 iterations,
+    polynomials over 5 pixels with σ 1.2. Of the flow the middle counts, as in the publication: along each axis the
+    largest multiple of 32 that leaves out at least 16 pixels, both sides together. An axis shorter than 48 counts
+    whole.
+    """
+    _same_shape(np.shape(before), np.shape(after))
+    greys = (cv2.cvtColor(_levels(picture), cv2.COLOR_RGB2GRAY) for picture in (before, after))
+    flow = cv2.calcOpticalFlowFarneback(
+        *greys, None, pyr_scale=0.5, levels=3, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
+    )
+    return flow[_middle(flow.shape[0]), _middle(flow.shape[1])]
+
+
+def motion_error(flow: np.ndarray, true_flow: np.ndarray) -> float:
+    """Mean Euclidean length in pixels of the difference of two flows ``(h, w, 2)``."""
+    return float(np.linalg.norm(flow - true_flow, axis=2).mean())
+
+
+def _middle(size: int) -> slice:
+    kept = max(0, size - 16) // 32 * 32 or size
+    start = (size - kept) // 2
+    return slice(start, start + kept)
 
 
 class MotionFromEnds:
@@ -121,22 +157,21 @@ class MotionFromEnds:
     def error(self, made: ArrayLike) -> float:
         """tOF in pixels of ``(H, W, 3)`` in 0..1."""
         _same_shape(np.shape(made), self._shape)
-        return float(np.mean([_mean_distance(*pair) for pair in zip(self._motion(made), self._true, strict=True)]))
+        return float(np.mean([motion_error(*pair) for pair in zip(self._motion(made), self._true, strict=True)]))
 
     def _motion(self, picture: ArrayLike) -> list[np.ndarray]:
         grey, (height, width) = _grey_bytes(picture), self._shape[:2]
         return [self._finder.calc(end, grey, None)[:height, :width] for end in self._ends]
 
 
-def _mean_distance(flow: np.ndarray, true_flow: np.ndarray) -> float:
-    return float(np.linalg.norm(flow - true_flow, axis=2).mean())
-
-
 def _grey_bytes(picture: ArrayLike) -> np.ndarray:
-    grey = np.asarray(picture, dtype=np.float64).mean(axis=2)
-    grey = np.round(grey.clip(0, 1) * 255).astype(np.uint8)
+    grey = _levels(np.asarray(picture, dtype=np.float64).mean(axis=2))
     missing = (0, max(0, 48 - grey.shape[0]), 0, max(0, 48 - grey.shape[1]))  # DIS refuses smaller pictures
     return cv2.copyMakeBorder(grey, *missing, cv2.BORDER_REPLICATE)
+
+
+def _levels(picture: ArrayLike) -> np.ndarray:
+    return np.round(np.asarray(picture, dtype=np.float64).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _pair(image: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

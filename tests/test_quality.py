@@ -9,6 +9,8 @@ from comfy_fusionfft.quality import (
     MotionFromEnds,
     high_band_energy,
     high_band_energy_ratio,
+    motion,
+    motion_error,
     psnr,
     ssim,
     temporal_of,
@@ -44,6 +46,23 @@ def test_ssim_of_equal_and_tiny_pictures(picture):
     assert ssim(picture[:7, :5] * 0.5, picture[:7, :5]) < 0.99
 
 
+def test_ssim_without_borders_counts_whole_windows_alone(picture):
+    other = picture.copy()
+    other[:5] = other[:, -5:] = 0.0  # nothing there is the middle of a whole window, but windows reach it
+    assert ssim(other[5:, :-5], picture[5:, :-5], borders=False) == pytest.approx(1.0)
+    assert ssim(other, picture, borders=False) > ssim(other, picture)
+    window = np.outer(*[cv2.getGaussianKernel(11, 1.5)[:, 0]] * 2)[..., None]
+    a, b = 0.5 * picture[:11, :11], picture[:11, :11]
+    mean_a, mean_b = ((window * x).sum((0, 1)) for x in (a, b))
+    var_a, var_b = ((window * x * x).sum((0, 1)) - m * m for x, m in ((a, mean_a), (b, mean_b)))
+    covariance = (window * a * b).sum((0, 1)) - mean_a * mean_b
+    score = (2 * mean_a * mean_b + 1e-4) * (2 * covariance + 9e-4)
+    score /= (mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4)
+    assert ssim(a, b, borders=False) == pytest.approx(score.mean(), rel=1e-9)
+    with pytest.raises(InputError, match=r"shape \(10, 83, 3\): SSIM without borders needs 11 pixels"):
+        ssim(picture[:10], picture[:10], borders=False)
+
+
 def test_energy_ratio_sees_blur_grain_and_only_the_band():
     x = np.mgrid[0:64, 0:64][1]
     low = np.repeat(0.2 * np.sin(2 * np.pi * x / 8)[..., None], 3, axis=2)  # 0.125 cycles per pixel
@@ -55,14 +74,51 @@ def test_energy_ratio_sees_blur_grain_and_only_the_band():
     assert high_band_energy(high) == pytest.approx((0.05 * 64 * 64) ** 2, rel=1e-6)
 
 
+def pan(picture, size, step, count=3):
+    """Views of ``size`` of a larger picture that moves by ``step`` pixels to the right from each to the next."""
+    height, width = size
+    wide = cv2.resize(picture, (width + 2 * step * count, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    return [wide[:, step * (count - k) : step * (count - k) + width] for k in range(count)]
+
+
 def test_temporal_of_is_zero_for_the_truth_and_measures_a_lag(picture):
-    big = cv2.resize(picture, (160, 120), interpolation=cv2.INTER_CUBIC)
-    truth = [np.roll(big, 2 * k, axis=1) for k in range(3)]
-    still = [big] * 3
+    truth = pan(picture, (120, 160), 2)
     assert temporal_of(truth, truth) == 0.0
-    assert temporal_of(still, truth) == pytest.approx(2.0, abs=0.4)
-    with pytest.raises(InputError, match="at least 2"):
+    assert temporal_of([truth[0]] * 3, truth) == pytest.approx(2.0, abs=0.4)
+    assert temporal_of(iter(truth), iter(truth)) == 0.0  # streams will do
+    with pytest.raises(InputError, match="1 made and 1 true pictures: need two sequences of at least 2"):
         temporal_of(truth[:1], truth[:1])
+    with pytest.raises(InputError, match="one ends after 2 pictures: need equally long ones"):
+        temporal_of(truth[:2], truth)
+    with pytest.raises(InputError, match="two of the same shape"):
+        temporal_of([p[:-1] for p in truth], truth)
+
+
+def test_temporal_of_is_farneback_flow_of_bytes_without_the_margins(picture):
+    truth = pan(picture, (120, 160), 2)
+    made = [cv2.GaussianBlur(p, (0, 0), 2.0) + 0.02 * k for k, p in enumerate(truth)]
+
+    def flow(before, after):
+        greys = [
+            cv2.cvtColor(np.round(p.clip(0, 1) * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY) for p in (before, after)
+        ]
+        return cv2.calcOpticalFlowFarneback(*greys, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+
+    lengths = [
+        np.sqrt(((flow(made[k], made[k + 1]) - flow(truth[k], truth[k + 1])) ** 2).sum(2))[12:-12, 16:-16].mean()
+        for k in range(2)
+    ]  # 120 - 96 = 24 and 160 - 128 = 32 are left out
+    assert temporal_of(made, truth) == pytest.approx(np.mean(lengths), rel=1e-6) and min(lengths) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [((48, 80), (32, 64)), ((47, 79), (47, 32)), ((112, 111), (96, 64)), ((176, 160), (160, 128)), ((9, 11), (9, 11))],
+)
+def test_what_counts_of_a_flow_is_a_multiple_of_32_that_leaves_at_least_16(picture, size, kept):
+    flow = motion(*pan(picture, size, 1, 2))
+    assert flow.shape == (*kept, 2)
+    assert motion_error(flow + np.float32([3, 4]), flow) == pytest.approx(5.0, rel=1e-5)
 
 
 def test_motion_from_ends_measures_how_far_a_frame_is_off(picture):

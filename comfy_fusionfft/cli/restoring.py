@@ -6,10 +6,10 @@ import argparse
 import time
 
 from ..contract import Ends
-from ..engine import Room, Tile
+from ..engine import Room
 from ..files import restore_file
 from .clips import cut_numbers
-from .shared import defaults, device_options, output_options, plain_host, say
+from .shared import defaults, device_options, output_options, plain_host, say, tile_side
 
 
 def add_restore(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_restore(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tile",
-        type=_tile,
+        type=tile_side,
         default=default["tile"],
         metavar="PX",
         help="work on overlapping squares of this side; none: on whole pictures (default: auto, as memory demands)",
@@ -68,7 +68,3 @@ def _restore(options: argparse.Namespace) -> int:
 
 def _say_room(room: Room) -> None:
     say(f"working on {room}")
-
-
-def _tile(text: str) -> Tile:
-    return text if text in ("auto", "none") else int(text)

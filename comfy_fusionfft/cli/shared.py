@@ -153,6 +153,11 @@ def say(line: str) -> None:
     print(f"fusionfft: {line}", file=sys.stderr)
 
 
+def tile_side(text: str) -> int | str:
+    """What ``--tile`` takes."""
+    return text if text in ("auto", "none") else int(text)
+
+
 def integers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
