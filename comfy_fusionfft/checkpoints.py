@@ -146,7 +146,7 @@ def identify(path: str | Path, *, families: Sequence[Family] | None = None) -> t
 
 
 def convert(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     target: str | Path,
     *,
     overwrite: bool = False,
@@ -156,23 +156,30 @@ def convert(
 ) -> Path:
     """Write a ``.pkl``, ``.pth``, ``.pt``, ``.bin`` or safetensors file as safetensors with canonical names.
 
+    source: several files where a network was published in parts, in any order.
     dtype: store floating-point tensors so; None keeps what the source has.
     metadata: added to the source's own, such as ``{"rife.version": "4.6"}``; wins over it.
     Raises CheckpointError when the source holds anything but tensors (which is then not executed) or is
     not a complete network of exactly one family; OutputExistsError unless ``overwrite``.
     """
-    source, target = Path(source), Path(target)
+    sources, target = [Path(each) for each in ([source] if isinstance(source, (str, Path)) else source)], Path(target)
     own: dict[str, str] = {}
-    if source.suffix == SUFFIX:
-        own = read_header(source).metadata
-        state = _read_safetensors(source)
-    else:
-        state = _read_pickle(source)
+    state: dict[str, Tensor] = {}
+    for path in sources:
+        part = _read_safetensors(path) if path.suffix == SUFFIX else _read_pickle(path)
+        own |= read_header(path).metadata if path.suffix == SUFFIX else {}
+        if twice := next((name for name in part if name in state), None):
+            raise CheckpointError(
+                f"{path} has a tensor {twice}, as another of the files has; give parts of one network"
+            )
+        state |= part
     own |= metadata or {}
-    family, config = _claim(source, state, own, families)
+    together = Path(" and ".join(map(str, sources)))
+    family, config = _claim(together, state, own, families)
     state = family.canonical(state)
-    _check_complete(source, family, config, state)
-    own |= {"fusionfft.source": source.name, "fusionfft.source_sha256": file_sha256(source)}
+    _check_complete(together, family, config, state)
+    own["fusionfft.source"] = " ".join(path.name for path in sources)
+    own["fusionfft.source_sha256"] = " ".join(map(file_sha256, sources))
     return save(state, target, family=family, config=config, metadata=own, dtype=dtype, overwrite=overwrite)
 
 
@@ -312,7 +319,10 @@ def _claim(
     path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], families: Sequence[Family] | None
 ) -> tuple[Family, Any]:
     families = every_family() if families is None else families
-    answers = [(family, family.detect(family.canonical(state), metadata)) for family in families]
+    try:
+        answers = [(family, family.detect(family.canonical(state), metadata)) for family in families]
+    except CheckpointError as error:  # a family knows that this is not all of a network of its
+        raise CheckpointError(f"{path} is {error}") from error
     claims = [(family, config) for family, config in answers if not isinstance(config, Miss)]
     if not claims:
         missed = "; ".join(f"not {family.title}: {miss.why}" for family, miss in answers)
@@ -369,10 +379,20 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         content = inner
     state = {}
     if isinstance(content, Mapping):
-        state = {name: t for name, t in content.items() if isinstance(name, str) and isinstance(t, Tensor)}
+        # Where several networks and what trained them lie side by side, names begin with those of the networks.
+        state = _named(content) or {
+            f"{key}.{name}": t
+            for key, inner in content.items()
+            if isinstance(key, str) and isinstance(inner, Mapping)
+            for name, t in _named(inner).items()
+        }
     if not state:
         raise CheckpointError(f"{path} holds no named tensors ({type(content).__name__}); choose a weights file")
     return state
+
+
+def _named(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    return {name: t for name, t in content.items() if isinstance(name, str) and isinstance(t, Tensor)}
 
 
 def _first_file(places: Iterable[Path]) -> Path | None:

@@ -102,7 +102,21 @@ imaginairy:
 BY_HAND = {
     "waveletvfi": "the authors keep it in a Dropbox folder: open https://github.com/ltkong218/WaveletVFI, follow the "
     "link to the pre-trained model in its README, and run `fusionfft convert waveletvfi_latest.pth "
-    "{folder}/waveletvfi.safetensors`"
+    "{folder}/waveletvfi.safetensors`",
+    "fmanet": "the authors keep it in a Dropbox archive: open https://github.com/KAIST-VICLab/FMA-Net, follow the link "
+    "to the pre-trained model in its README, unpack FMA-Net_REDS.zip, and run `fusionfft convert model_D_best.pt "
+    "model_R_best.pt {folder}/fmanet.safetensors`; the repository's LICENSE is MIT, but its README allows code and "
+    "checkpoint for research and education only: for commercial use ask the authors",
+    **{
+        name: "the authors keep it on Google Drive and Baidu: open https://github.com/researchmm/FTVSR, follow the "
+        f"link to the models in its README, and run `fusionfft convert {file} {{folder}}/{name}.safetensors "
+        f"--keyframe-step {step}`; the code is MIT, but the SPyNet inside derives from weights whose licence allows "
+        "neither commercial use nor redistribution"
+        for name, file, step in (
+            ("ftvsr-reds", "FTVSR_REDS.pth", 3),
+            ("ftvsr-vimeo90k", "FTVSR_Vimeo90K.pth", 1),
+        )
+    },
 }
 """Weights that no program can fetch, and what to do; ``{folder}`` is where they shall be."""
 

@@ -189,7 +189,7 @@ def restore_file(
             cuts=cuts if look is None else look.edit.cuts,
             tile=room.tile or "none",
             done=0 if work is None else work.done,
-            total=info.frames,
+            total=info.frames if look is None else look.length.frames,
         )
         written = write_clip(
             target,

@@ -13,6 +13,7 @@ from . import (
     loaders,
     preview,
     replacements,
+    restore,
     retime,
     spectral,
     wavelet,
@@ -40,4 +41,7 @@ class FusionFFTExtension(ComfyExtension):
             flow.FlowWarp,
             loaders.LoadWaveletVFI,
             wavelet.Interpolate,
+            loaders.LoadRestore,
+            restore.RestoreClip,
+            restore.RestoreVideo,
         ]

@@ -49,12 +49,16 @@ def clip(images: Tensor, fps: Fraction = Fraction(1), positions: tuple[Position,
 
 
 def batch(frames: Iterable[Frame], count: int, like: Tensor) -> Tensor:
-    """``count`` frames as one IMAGE, written into place one by one."""
-    images = comfy_host.empty_images(count, like)
+    """``count`` frames as one IMAGE of the size of ``like``."""
+    return filled(comfy_host.empty_images(count, like), frames)
+
+
+def filled(images: Tensor, frames: Iterable[Frame]) -> Tensor:
+    """The IMAGE with as many frames as it has room for, written into place one by one."""
     made = 0
     for made, frame in enumerate(frames, 1):
         images[made - 1] = frame.pixels
-    assert made == count, f"{made} frames came, {count} were announced"
+    assert made == len(images), f"{made} frames came, {len(images)} were announced"
     return images
 
 

@@ -26,9 +26,11 @@ from server import PromptServer
 from torch import Tensor, nn
 
 from ..comfy_fusionfft.errors import DeviceError
+from ..comfy_fusionfft.free_memory import free_memory
 from ..comfy_fusionfft.host import DTYPES, PlainHost
 
 FOLDER = "frame_interpolation"
+UPSCALERS = "upscale_models"
 PREVIEW_PIXELS = 512
 PREVIEW_SECONDS = 0.25
 CLOCK_SECONDS = 1.0
@@ -51,6 +53,8 @@ class ComfyHost:
     def __init__(self, *, pictures: bool = True, words: bool = False, samples: int = 1) -> None:
         self._pictures = pictures
         self._clock = Clock(samples) if words else None
+        self._how = ""
+        self._promised = 0
         self.device = memory.get_torch_device()
         self.dtype = torch.float32
         self._bar: comfy.utils.ProgressBar | None = None
@@ -68,7 +72,14 @@ class ComfyHost:
             picture, self._shown = ("JPEG", _thumbnail(preview), PREVIEW_PIXELS), now
         self._bar.update_absolute(done, total or done + 1, picture)
         if self._clock is not None and (text := self._clock.text(done, total, now)):
-            tell(text)
+            tell(text + self._how)
+
+    def begin(self, how: str) -> None:
+        """The clip has been looked through: say how the frames will be made, now and behind how far that is."""
+        if self._clock is not None:
+            self._clock.looking = False
+        self._how = f"; {how}"
+        tell(how)
 
     def raise_if_cancelled(self) -> None:
         memory.throw_exception_if_processing_interrupted()
@@ -79,21 +90,34 @@ class ComfyHost:
     def free(self) -> None:
         memory.soft_empty_cache()
 
+    def promise(self, empty: Tensor) -> None:
+        """What ``empty`` takes once it is filled is not free for the work."""
+        # systems give a CPU's tensor its memory when it is written
+        if empty.device.type == "cpu" and self.device.type in ("cpu", "mps"):
+            self._promised += empty.nbytes
+
     def free_bytes(self) -> int | None:
-        return _room(self.device)
+        known = [memory.get_free_memory(self.device)]
+        if self.device.type == "cpu" and (limited := free_memory()) is not None:
+            known.append(limited)
+        return max(0, min(known) - self._promised)
 
 
 class Clock:
-    """How far a long run is, in words, at most once a second."""
+    """How far a long run is, in words, at most once a second.
+
+    looking: while nobody knows how many frames there will be, the clip is only looked through.
+    """
 
     def __init__(self, samples: int = 1) -> None:
+        self.looking = True
         self._samples = samples
         self._total: int | None = None
         self._began: tuple[int, float] | None = None
         self._said = -CLOCK_SECONDS
 
     def text(self, done: int, total: int | None, now: float) -> str | None:
-        """total: None while the clip is only looked through. now: seconds of any clock.
+        """total: None where it is not known. now: seconds of any clock.
 
         None where it is too early to say something new.
         """
@@ -103,7 +127,7 @@ class Clock:
             return None
         self._said = now
         if total is None:
-            return f"looking for cuts: frame {done}"
+            return f"looking for cuts: frame {done}" if self.looking else f"frame {done // self._samples}"
         frames = f"frame {done // self._samples} of {total // self._samples}"
         first, began = self._began
         if done == first or done >= total:
@@ -141,22 +165,29 @@ def managed(module: nn.Module, dtype: str) -> Any:
 def load(patchers: Iterable[Any], size: tuple[int, int], bytes_per_pixel: int) -> None:
     """Bring networks to the device, with room for working on pictures of this height and width."""
     height, width = size
-    memory.load_models_gpu(list(patchers), memory_required=height * width * bytes_per_pixel)
+    load_for(patchers, height * width * bytes_per_pixel)
 
 
-def empty_images(count: int, like: Tensor) -> Tensor:
-    """Room for ``count`` pictures like ``like (B, H, W, C)``, in the host's precision and place.
+def load_for(patchers: Iterable[Any], working_bytes: int) -> None:
+    """Bring networks to the device, with room for work that takes so much."""
+    memory.load_models_gpu(list(patchers), memory_required=working_bytes)
 
-    Raises DeviceError when that is more than this machine can hold, before anything was computed.
+
+STREAM = "take a shorter part of the clip, a smaller multiplier, or the command line, which streams"
+
+
+def empty_images(count: int, like: Tensor, scale: int = 1, remedy: str = STREAM) -> Tensor:
+    """Room for ``count`` pictures ``scale`` times as large as those of ``like (B, H, W, C)``, in the host's precision
+    and place.
+
+    Raises DeviceError, which ends in ``remedy``, when that is more than this machine can hold, before anything was
+    computed.
     """
     device, dtype = memory.intermediate_device(), memory.intermediate_dtype()
-    shape = (count, *like.shape[1:])
-    _ensure_room(
-        torch.Size(shape).numel() * dtype.itemsize,
-        _room(device),
-        f"{count} frames of {shape[2]}×{shape[1]}",
-        "take a shorter part of the clip, a smaller multiplier, or the command line, which streams",
-    )
+    height, width, channels = like.shape[1:]
+    shape = (count, scale * height, scale * width, channels)
+    frames = f"{count} frames of {shape[2]}×{shape[1]}"
+    _ensure_room(torch.Size(shape).numel() * dtype.itemsize, _room(device), frames, remedy)
     return torch.empty(shape, dtype=dtype, device=device)
 
 
@@ -221,17 +252,18 @@ def node_id() -> str:
     return context.node_id if context else ""
 
 
-def model_files() -> list[str]:
-    """Names of the host's own files for frame interpolation."""
+def model_files(*more: str) -> list[str]:
+    """Names of the host's own files for frame interpolation, and of those in its model folders ``more``."""
     _folders()
-    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
+    names = (name for folder in (FOLDER, *more) for name in folder_paths.get_filename_list(folder))
+    return list(dict.fromkeys(name for name in names if name.endswith(".safetensors")))
 
 
-def model_path(name: str) -> Path | None:
-    """The file of that name in the host's folders; None when there is none."""
+def model_path(name: str, *more: str) -> Path | None:
+    """The file of that name in the same folders, the first one; None when there is none."""
     _folders()
-    path = folder_paths.get_full_path(FOLDER, name)
-    return Path(path) if path else None
+    paths = (folder_paths.get_full_path(folder, name) for folder in (FOLDER, *more))
+    return next((Path(path) for path in paths if path), None)
 
 
 def download_folder() -> Path:

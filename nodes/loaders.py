@@ -1,4 +1,4 @@
-"""Load RIFE Model, Load FusionFFT Model, Load WaveletVFI Model."""
+"""Load RIFE Model, Load FusionFFT Model, Load WaveletVFI Model, Load Restore Model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ RIFEModel = io.Custom("RIFE_MODEL")
 """A flow network in the host's care, or the name of a source without weights (``dis``)."""
 FusionModel = io.Custom("FUSIONFFT_MODEL")
 WaveletModel = io.Custom("WAVELETVFI_MODEL")
+RestoreModel = io.Custom("RESTORE_MODEL")
 HostModel = io.Custom("INTERP_MODEL")
 """The host's own frame interpolation model."""
 
@@ -24,6 +25,8 @@ BUILT_IN = " (built-in)"
 DOWNLOAD = " (download)"
 BY_HAND = " (to be fetched by hand)"
 NO_WEIGHTS = "dis (built-in, no weights)"
+_WAVELET = "waveletvfi"
+"""Of the files to be fetched by hand the one that does not restore."""
 _MODEL_TIP = (
     "Default: the built-in one. Files lie in models/frame_interpolation; those marked “download” are fetched there "
     "once, and checked by hash."
@@ -121,6 +124,38 @@ class LoadWaveletVFI(io.ComfyNode):
         return io.NodeOutput(_load(model, "interpolation", dtype))
 
 
+class LoadRestore(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FusionFFTLoadRestore",
+            display_name="Load Restore Model",
+            category="FusionFFT",
+            description="Loads a network that makes clips larger and sharper, such as FMA-Net, converted by "
+            "`fusionfft convert`; its authors' files have to be fetched by hand.",
+            search_aliases=["fma-net", "fmanet", "upscale model", "video super-resolution model", "deblur model"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=_restore_names(),
+                    tooltip="Files in models/frame_interpolation and models/upscale_models. Default: the first of "
+                    "them. With one that is “to be fetched by hand”, running the node says where the authors' files "
+                    "are and how they are converted.",
+                ),
+                _dtype_input(),
+            ],
+            outputs=[RestoreModel.Output(display_name="restore_model")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        return model in _restore_names() or _known(model, "restore")
+
+    @classmethod
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(_load(model, "restore", dtype))
+
+
 def load_flow_model(name: str = "", dtype: str = "auto") -> Any:
     """What the RIFE_MODEL socket carries, by a name of the list; the default one without."""
     return "dis" if name == NO_WEIGHTS else _load(name or api.EMBEDDED_FLOW + BUILT_IN, "flow", dtype)
@@ -162,15 +197,29 @@ def _fusion_names() -> list[str]:
 
 
 def _wavelet_names() -> list[str]:
-    return _files("interpolation") or [f"waveletvfi{BY_HAND}"]
+    return _files("interpolation") or [f"{_WAVELET}{BY_HAND}"]
+
+
+def _restore_names() -> list[str]:
+    files = _files("restore")
+    there = {_WAVELET, *(Path(name).stem for name in files)}
+    return [*files, *(f"{name}{BY_HAND}" for name in downloads.BY_HAND if name not in there)]
 
 
 def _files(kind: str) -> list[str]:
-    return [name for name in comfy_host.model_files() if _is(name, kind)]
+    return [name for name in comfy_host.model_files(*_MORE_FOLDERS.get(kind, ())) if _is(name, kind)]
+
+
+_MORE_FOLDERS = {"restore": (comfy_host.UPSCALERS,)}
+"""Kind -> folders of the host beside that for frame interpolation where people put such files."""
+
+
+def _there(name: str, kind: str) -> Path | None:
+    return comfy_host.model_path(name, *_MORE_FOLDERS.get(kind, ()))
 
 
 def _is(name: str, kind: str) -> bool:
-    path = comfy_host.model_path(name)
+    path = _there(name, kind)
     try:
         return path is not None and checkpoints.identify(path)[0].kind == kind
     except checkpoints.CheckpointError:
@@ -181,7 +230,7 @@ def _known(name: str, kind: str) -> bool | str:
     """Whether a saved graph's choice can still be had, a downloaded file's old label included."""
     if name == NO_WEIGHTS or name.endswith(BUILT_IN) or name in _flow_names():
         return True
-    if comfy_host.model_path(name) is not None or comfy_host.model_path(_plain(name) + ".safetensors"):
+    if _there(name, kind) is not None or _there(_plain(name) + ".safetensors", kind):
         return True
     folder = comfy_host.download_folder()
     return f"no {kind} model {name!r} in {folder}: put the file there and press R, or choose another from the list"
@@ -208,7 +257,7 @@ def _load(name: str, kind: str, dtype: str) -> Any:
 def _path(name: str, kind: str) -> Path:
     if name.endswith(BUILT_IN):
         return checkpoints.embedded(_current(_plain(name)))
-    path = comfy_host.model_path(name) or comfy_host.model_path(_plain(name) + ".safetensors")
+    path = _there(name, kind) or _there(_plain(name) + ".safetensors", kind)
     if path is not None:
         return path
     host = comfy_host.ComfyHost()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..comfy_fusionfft.contract import Frame
@@ -28,6 +29,18 @@ _SMALL = 16
 _CHANNELS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _LOSSY_SOUND = {".mp4": ("aac", ".m4a"), ".webm": ("libopus", ".webm")}
 """What containers hold that take no plain samples."""
+
+
+FileNames = io.Custom("VHS_FILENAMES")
+
+
+def input() -> io.Input:
+    return io.MultiType.Input(
+        "video",
+        types=[io.Video, FileNames, io.String],
+        tooltip="A VIDEO, such as that of Load Video; the file names of VideoHelperSuite; or a text with a "
+        "file's path. A file is read where it lies, with the trims of Trim Video.",
+    )
 
 
 class Trim(NamedTuple):

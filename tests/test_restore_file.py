@@ -11,8 +11,11 @@ from torch import nn
 from video.clips import info, with_tone
 
 from comfy_fusionfft.api import load_restorer, restore
+from comfy_fusionfft.checkpoints import save
+from comfy_fusionfft.cli import main
 from comfy_fusionfft.contract import Span
 from comfy_fusionfft.errors import Cancelled, InputError, OutputExistsError
+from comfy_fusionfft.families.fmanet import FAMILY, FMANetConfig
 from comfy_fusionfft.files import restore_file
 from comfy_fusionfft.host import PlainHost
 from comfy_fusionfft.video import open_clip, write_clip
@@ -120,3 +123,44 @@ def test_in_memory_with_cuts_found_and_settings_passed_on():
     assert len(out) == 12 and out[0].pixels.shape == (128, 160, 3)
     assert restorer.seen[0] == [1, 0, 1, 2] and restorer.seen[3][0] == 7
     assert len(list(restore(iter(frames), network(), host=host, ends="reflect"))) == 12
+
+
+@pytest.fixture
+def weights(tmp_path):
+    config = FMANetConfig(
+        channels=12,
+        pairs=3,
+        blocks=1,
+        attention=1,
+        heads=2,
+        dense_blocks=1,
+        dense_layers=1,
+        growth=4,
+        hidden=8,
+        degradation_kernel=4,
+        restoration_kernel=3,
+    )
+    torch.manual_seed(3)
+    return save(FAMILY.build(config).state_dict(), tmp_path / "small.safetensors", family=FAMILY, config=config)
+
+
+def test_the_command_makes_what_the_library_makes(source, tmp_path, weights, capsys):
+    given = [str(source), str(tmp_path / "out"), "--weights", str(weights), "--device", "cpu", "--dtype", "float32"]
+    assert main(["restore", *given, "--ends", "reflect", "--cuts", "12", "--quiet"]) == 0
+    told = capsys.readouterr().err
+    assert "working on whole pictures, about 0.0 GB of " in told and "24 frames in " in told
+    restorer = load_restorer(weights, host=cpu(), ends="reflect")
+    made = restore(open_clip(source), restorer, cuts=(12,), host=cpu())
+    for frame, there in zip(made, open_clip(tmp_path / "out"), strict=True):
+        assert torch.equal(frame.pixels, there.pixels) and frame.pixels.shape == (256, 320, 3)
+
+
+def test_the_command_says_what_is_wrong(source, tmp_path, weights, capsys):
+    out = str(tmp_path / "out.mp4")
+    assert main(["restore", str(source), out, "--weights", "rife-v0"]) == 1
+    assert "is a flow network" in capsys.readouterr().err
+    assert main(["restore", str(source), out, "--weights", str(weights), "--tile", "20"]) == 1
+    assert "tiles of 20 px: use 128 or more, auto or none" in capsys.readouterr().err
+    assert main(["restore", str(source), out, "--weights", "nowhere.safetensors"]) == 1
+    assert "nowhere.safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "out.mp4").exists()

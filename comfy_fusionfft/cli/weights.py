@@ -7,18 +7,27 @@ import argparse
 import torch
 
 from .. import checkpoints, downloads
+from ..families.ftvsr import config as ftvsr
 from .shared import progress, say
 
 
 def add_convert(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_convert)
-    parser.add_argument("input", metavar="IN", help=".pkl, .pth, .pt, .bin or .safetensors")
+    parser.add_argument(
+        "input", metavar="IN", nargs="+", help=".pkl, .pth, .pt, .bin or .safetensors; all files of one network"
+    )
     parser.add_argument("output", metavar="OUT", help=".safetensors")
     parser.add_argument(
         "--half", action="store_true", help="store float16: half the size, the same pictures to the eye"
     )
     parser.add_argument(
         "--version", dest="rife_version", metavar="V", help="RIFE version to note in the file, such as 4.25"
+    )
+    parser.add_argument(
+        "--keyframe-step",
+        type=int,
+        metavar="N",
+        help="of FTVSR, which its files do not tell: 3 for weights trained on REDS, 1 for those on Vimeo-90K",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
 
@@ -29,11 +38,17 @@ def _convert(options: argparse.Namespace) -> int:
         options.output,
         overwrite=options.overwrite,
         dtype=torch.float16 if options.half else None,
-        metadata={"rife.version": options.rife_version} if options.rife_version else None,
+        metadata=_told(options),
     )
     family, config = checkpoints.identify(written)
     say(f"wrote {written}: {family.title}, {config}")
     return 0
+
+
+def _told(options: argparse.Namespace) -> dict[str, str]:
+    """What only the user knows about the file."""
+    told = {"rife.version": options.rife_version} if options.rife_version else {}
+    return told if options.keyframe_step is None else told | ftvsr.metadata(options.keyframe_step)
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ def test_known_families():
     found = families.every_family()
     assert all(isinstance(family, Family) for family in found)
     names = [family.name for family in found]
-    assert {"fusionfft", "multiflow", "rife", "waveletvfi"} <= set(names)
+    assert {"fmanet", "fusionfft", "multiflow", "rife", "waveletvfi"} <= set(names)
     assert len(set(names)) == len(names)
 
 
@@ -40,7 +40,7 @@ def test_a_new_folder_is_a_new_family(tmp_path, monkeypatch):
     assert "weightless" not in names
 
 
-@pytest.mark.parametrize("family", ["multiflow", "rife", "waveletvfi"])
+@pytest.mark.parametrize("family", ["fmanet", "multiflow", "rife", "waveletvfi"])
 def test_listing_a_family_needs_no_torch(family):
     code = f"import sys, comfy_fusionfft.families.{family}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

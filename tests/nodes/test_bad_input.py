@@ -158,7 +158,7 @@ def test_wrong_files(either_host):
     (folder / "pickle.safetensors").write_bytes(pickle.dumps({"block0": 1}))
     (folder / "page.safetensors").write_bytes(b"<html>not found</html>" * 9)
     expected = {
-        "film.safetensors": "no network known here (not FusionFFT: no tensor encoder.stem.weight; not multi-hypothesis",
+        "film.safetensors": "; not FusionFFT: no tensor encoder.stem.weight; not multi-hypothesis",
         "pickle.safetensors": "is a pickle, which could run code",
         "page.safetensors": "is a web page, not weights; download the file again",
     }

@@ -6,8 +6,9 @@ import pytest
 
 from comfy_fusionfft import api
 from comfy_fusionfft.cli import build_parser
+from comfy_fusionfft.families.fmanet.model import Restore
 from comfy_fusionfft.families.fusionfft import Fuse
-from comfy_fusionfft.files import interpolate_file
+from comfy_fusionfft.files import interpolate_file, restore_file
 from comfy_fusionfft.pace import Pace
 from tests.nodes.graphs import DYNAMIC
 
@@ -17,6 +18,7 @@ METHOD = (
     *("method", "num_anchors", "spectral_alpha", "spectral_lo", "spectral_hi", "scale", "uhd", "ensemble"),
     *("rife_model", "fusion_model"),
 )
+RESTORE = ("restore_model", "tile", "ends", "cuts")
 # Saved graphs keep widgets by position: append, never insert, reorder or rename.
 INPUTS = {
     "FusionFFTInterpolate": [
@@ -35,6 +37,9 @@ INPUTS = {
     "FusionFFTFuse": ["images", "flow", "num_anchors", "warped_prior", "fusion_model", "cuts"],
     "FusionFFTLoadWaveletVFI": ["model", "dtype"],
     "FusionFFTWaveletVFI": ["images", "multiplier", "source_fps", "threshold", "cuts", "waveletvfi_model"],
+    "FusionFFTLoadRestore": ["model", "dtype"],
+    "FusionFFTRestore": ["images", *RESTORE],
+    "FusionFFTRestoreVideo": ["video", *RESTORE, "audio", "filename_prefix", "codec"],
     "FusionFFTSpectralSwap": ["images", "prior", "alpha", "lo", "hi", "soft", "prior_kind", "clamp_gain", "flow"],
     "FusionFFTFlowPreview": ["flow", "show", "num_anchors", "images"],
     "FusionFFTFlowWarp": ["images", "flow", "side"],
@@ -49,6 +54,9 @@ OUTPUTS = {
     "FusionFFTFuse": ["IMAGE", "IMAGE"],
     "FusionFFTLoadWaveletVFI": ["WAVELETVFI_MODEL"],
     "FusionFFTWaveletVFI": ["IMAGE", "FLOAT", "MASK", "FLOAT"],
+    "FusionFFTLoadRestore": ["RESTORE_MODEL"],
+    "FusionFFTRestore": ["IMAGE"],
+    "FusionFFTRestoreVideo": ["VIDEO", "STRING"],
     "FusionFFTSpectralSwap": ["IMAGE"],
     "FusionFFTFlowPreview": ["IMAGE"],
     "FusionFFTFlowWarp": ["IMAGE", "MASK"],
@@ -66,6 +74,7 @@ CHOICES = {
 """Inputs that bring others with them, by what is chosen."""
 SOCKETS = {
     *("IMAGE", "FLOW", "RIFE_MODEL,INTERP_MODEL", "FUSIONFFT_MODEL", "VIDEO,VHS_FILENAMES,STRING", "WAVELETVFI_MODEL"),
+    "RESTORE_MODEL",
 }
 NODES_OWN = {
     *("source_fps", "target_fps", "half", "warped_prior", "show", "model", "side", "filename_prefix", *CHOICES),
@@ -146,6 +155,8 @@ def test_defaults_are_the_library_s_and_the_command_line_s(nodes):
     command = vars(build_parser("interpolate").parse_args(["interpolate", "in", "out"]))
     command |= vars(build_parser("spectral").parse_args(["spectral", "in", "prior", "out"]))
     for name, node in nodes.items():
+        if name in RESTORING:
+            continue
         for field, (kind, settings) in all_inputs(node):
             if kind in SOCKETS or field in NODES_OWN:
                 continue
@@ -164,6 +175,26 @@ def test_defaults_are_the_library_s_and_the_command_line_s(nodes):
                 assert value == library[field], (name, field)
                 # The command line says "auto" where the library chooses.
                 assert field == "multiplier" or command[field] in (value, "auto"), (name, field)
+
+
+RESTORING = ("FusionFFTRestore", "FusionFFTRestoreVideo")
+
+
+@pytest.mark.parametrize("name", RESTORING)
+def test_defaults_of_restoring_are_the_library_s_and_the_command_line_s(nodes, name):
+    library = {}
+    for function in (restore_file, Restore):
+        library |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    command = vars(build_parser("restore").parse_args(["restore", "in", "out", "--weights", "file"]))
+    compared = {
+        field: settings["default"]
+        for field, (kind, settings) in inputs(nodes[name]).items()
+        if kind not in SOCKETS and field not in NODES_OWN
+    }
+    assert {"tile", "ends", "cuts"} <= compared.keys()
+    for field, value in compared.items():
+        assert value == library[field], field
+        assert command[field] in (value, None), field  # None: the library's
 
 
 def test_models_that_need_no_file_come_first(nodes):

@@ -112,7 +112,7 @@ def test_choices_become_a_pace(nodes):
 
 def test_output_names_are_taken_up_again(nodes, tmp_path):
     place = SimpleNamespace(folder=tmp_path, name="clip", number=4, subfolder="")
-    target = nodes.interpolate_video._target
+    target = nodes.saving.target
     with pytest.raises(KeyboardInterrupt), target(place, ".mp4", "first graph"):
         raise KeyboardInterrupt
     later = SimpleNamespace(**vars(place) | {"number": 9})

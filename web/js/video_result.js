@@ -1,8 +1,9 @@
-// FusionFFT Interpolate Video shows the newest frame while it works. The classic canvas keeps that picture, and the room
+// The nodes that write videos show the newest frame while they work. The classic canvas keeps that picture, and the room
 // for it, beside the finished video's player: both go when the video comes.
 
 import { app } from '../../../scripts/app.js'
 
+const NODES = ['FusionFFTInterpolateVideo', 'FusionFFTRestoreVideo']
 const LIVE_PICTURES = ['$$canvas-image-preview', '$$comfy_animation_preview']
 
 function removePictures(node) {
@@ -19,7 +20,7 @@ function removePictures(node) {
 app.registerExtension({
   name: 'FusionFFT.VideoResult',
   nodeCreated(node) {
-    if (node.comfyClass !== 'FusionFFTInterpolateVideo') return
+    if (!NODES.includes(node.comfyClass)) return
     const inherited = node.onExecuted
     node.onExecuted = function (...output) {
       inherited?.apply(this, output)
