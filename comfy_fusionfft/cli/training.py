@@ -6,8 +6,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
 from ..api import load_flow
 from ..checkpoints import find, load
 from ..errors import InputError
@@ -28,6 +26,8 @@ from ..train.guesses import add_candidates
 from ..train.pack import PackedWindow, pack, read_index
 from ..train.perceptual import Perceptual
 from .shared import defaults, integers, say, words
+from .training_restorers import add_train_fmanet
+from .training_shared import material_options, packs_of, run_options, run_training
 
 
 def add_pack(parser: argparse.ArgumentParser) -> None:
@@ -95,56 +95,40 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     families = parser.add_subparsers(metavar="FAMILY", required=True)
     parser = families.add_parser("rife", help="a RIFE flow network (layout 4.25)")
     parser.set_defaults(run=_train_rife)
-    _material_options(parser, "folder made by `fusionfft pack`")
+    material_options(parser, "folder made by `fusionfft pack`")
     parser.add_argument("--stages", type=words, help="only these of coarse, fine, whole")
     parser.add_argument("--grow", type=int, default=1, help="multiply the batches: 8 or more on a data-centre GPU")
-    _run_options(parser)
+    run_options(parser)
 
     add_train_multiflow(families.add_parser("multiflow", help="the flow network that chooses among classical searches"))
     add_train_fusion(families.add_parser("fusionfft", help="a fusion network, on stored flow"))
     add_train_waveletvfi(families.add_parser("waveletvfi", help="a WaveletVFI network, which makes middles alone"))
-
-
-def _material_options(parser: argparse.ArgumentParser, packs: str) -> None:
-    parser.add_argument("--packs", type=Path, metavar="DIR", help=packs)
-    parser.add_argument("--clips", type=Path, metavar="DIR", help="or clips, packed into OUT/packs first")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="weights, state, log and sheets go here")
-    budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=float, help="train for so long, validation not counted")
-    budget.add_argument("--steps", type=int, help="or for so many steps")
-
-
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="start", metavar="FILE", help="start from these weights instead of random ones")
-    parser.add_argument("--fresh", action="store_true", help="do not resume from OUT/state")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="cpu keeps off the GPU (default: what Accelerate finds)")
-    parser.add_argument("--precision", choices=("no", "bf16"), help="(default: bf16 where the hardware computes it)")
+    add_train_fmanet(families.add_parser("fmanet", help="an FMA-Net, which makes a blurred video sharp and larger"))
 
 
 def add_train_multiflow(parser: argparse.ArgumentParser) -> None:
     stage = MULTIFLOW_STAGES[0]
     parser.set_defaults(run=_train_multiflow)
-    _material_options(parser, "folder made by `fusionfft pack --frames 13`")
+    material_options(parser, "folder made by `fusionfft pack --frames 13`")
     parser.add_argument("--batch", type=int, default=stage.batch, help=f"samples of a step (default: {stage.batch})")
     parser.add_argument("--crop", type=int, default=stage.crop, help=f"their side, in pixels (default: {stage.crop})")
     parser.add_argument("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
     parser.add_argument("--cache-mib", type=int, default=16384, help="size of the stored guesses (default: 16384)")
-    _run_options(parser)
+    run_options(parser)
 
 
 def add_train_waveletvfi(parser: argparse.ArgumentParser) -> None:
     stage = WAVELETVFI_STAGES[0]
     names = ", ".join(each.name for each in WAVELETVFI_STAGES)
     parser.set_defaults(run=_train_waveletvfi)
-    _material_options(parser, "folder made by `fusionfft pack`")
+    material_options(parser, "folder made by `fusionfft pack`")
     parser.add_argument("--stages", type=words, help=f"only these of {names}")
     parser.add_argument("--batch", type=int, default=stage.batch, help=f"samples of a step (default: {stage.batch})")
     parser.add_argument(
         "--crop", type=int, default=stage.crop, help=f"their side, a multiple of 32 (default: {stage.crop})"
     )
     parser.add_argument("--lr", type=float, default=stage.rate, help=f"peak learning rate (default: {stage.rate:g})")
-    _run_options(parser)
+    run_options(parser)
 
 
 def add_train_fusion(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +173,7 @@ def _train_fusion(options: argparse.Namespace) -> int:
     if options.num_anchors not in range(1, MAX_ANCHORS + 1):
         raise InputError(f"{options.num_anchors} anchors asked for: use 1 to {MAX_ANCHORS} (default 3)")
     spacings = tuple(options.steps)
-    packs = _packs(options, frames=3 * max(spacings) + 1, windows_per_clip=3)
+    packs = packs_of(options, frames=3 * max(spacings) + 1, windows_per_clip=3)
     search = DenseInverseSearch()
     _chains(packs, halved(search) if options.uhd else search, spacings=spacings, max_mib=options.cache_mib)
     if options.flow != "dis":
@@ -214,13 +198,13 @@ def _train_fusion(options: argparse.Namespace) -> int:
     if options.epochs:
         samples = sum(len(instants(window.count, spacings)) for window in read_index(packs))
         steps = max(1, round(options.epochs * samples / options.batch_size))
-    return _train(
+    return run_training(
         recipe, packs, options, steps, average=0.998, precision=options.mixed_precision, wandb=options.wandb_project
     )
 
 
 def _train_multiflow(options: argparse.Namespace) -> int:
-    packs = _packs(options, frames=13, windows_per_clip=3)
+    packs = packs_of(options, frames=13, windows_per_clip=3)
     add_candidates(packs, max_mib=options.cache_mib, wanted=_trained_on, report=say)
     recipe = MultiFlowRecipe()
     if options.start:
@@ -229,13 +213,13 @@ def _train_multiflow(options: argparse.Namespace) -> int:
         recipe.net.load_state_dict(net.state_dict())
     settings = {"batch": options.batch, "crop": options.crop, "rate": options.lr}
     recipe.stages = tuple(replace(stage, **settings) for stage in recipe.stages)
-    return _train(recipe, packs, options, options.steps, average=0.998, precision=options.precision)
+    return run_training(recipe, packs, options, options.steps, average=0.998, precision=options.precision)
 
 
 def _train_waveletvfi(options: argparse.Namespace) -> int:
     if options.crop % 32 or options.crop < 64:
         raise InputError(f"crops of {options.crop} pixels: use a multiple of 32 from 64 on (default 256)")
-    packs = _packs(options)
+    packs = packs_of(options)
     recipe = WaveletVFIRecipe()
     if options.start:
         net = load(find(options.start, kind="interpolation")).module
@@ -244,18 +228,18 @@ def _train_waveletvfi(options: argparse.Namespace) -> int:
     settings = {"batch": options.batch, "crop": options.crop, "rate": options.lr}
     recipe.stages = tuple(replace(stage, **settings) for stage in recipe.stages)
     how = {"precision": options.precision, "stages": options.stages}
-    return _train(recipe, packs, options, options.steps, decay=0.0, **how)
+    return run_training(recipe, packs, options, options.steps, decay=0.0, **how)
 
 
 def _train_rife(options: argparse.Namespace) -> int:
     fresh = options.clips and not (options.out / "packs").exists()
-    packs = _packs(options)
+    packs = packs_of(options)
     if fresh:
         add_flows(packs, dis_bidirectional, reduce=2, report=say)
     recipe = RIFERecipe()
     if options.start:
         recipe.net.load_state_dict(load(find(options.start)).module.state_dict())
-    return _train(
+    return run_training(
         recipe,
         packs,
         options,
@@ -266,39 +250,9 @@ def _train_rife(options: argparse.Namespace) -> int:
     )
 
 
-def _packs(options: argparse.Namespace, **how: int) -> Path:
-    """The packs to train on, made of the clips first where clips are given."""
-    if (options.packs is None) == (options.clips is None):
-        raise InputError("training needs --packs DIR or --clips DIR: give one of them")
-    packs = options.packs or options.out / "packs"
-    if options.clips and not packs.exists():
-        pack(options.clips, packs, report=say, **how)
-    return packs
-
-
 def _chains(packs: Path, search: Search, **how: object) -> None:
     add_chains(packs, search, wanted=_trained_on, report=say, **how)
 
 
 def _trained_on(window: PackedWindow) -> bool:
     return not is_held_out(window.clip)
-
-
-def _train(recipe: nn.Module, packs: Path, options: argparse.Namespace, steps: int | None, **how: object) -> int:
-    # Accelerate and TensorBoard are extras: packing and the other commands do without them
-    from ..train.loop import Budget, train
-
-    every = max(1, steps // 20) if steps else 5
-    progress = train(
-        recipe,
-        packs,
-        options.out,
-        Budget(minutes=options.minutes, steps=steps, validate_every=every, save_every=every),
-        seed=options.seed,
-        device=options.device,
-        resume=not options.fresh,
-        report=say,
-        **how,
-    )
-    say(f"{progress.step} steps, {progress.samples} samples, {progress.seconds / 60:.1f} minutes: {options.out}")
-    return 0

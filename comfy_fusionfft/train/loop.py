@@ -6,6 +6,7 @@ learning ``rate``), ``learns(stage)``, ``forward(batch, stage) -> (loss, terms)`
 ``predict(img0, img1, t, stage) -> (picture, flow)``; and a folder of packs. A network that looks at something
 else than two frames brings ``sampler``, ``draw``, ``validation`` and ``validate`` instead of ``predict``; what
 they do is said at ``validate.Triples``, which a recipe without them gets. ``gentle`` may name layers that learn slower.
+``material(folder)`` may say what the weights learnt from, where that is no packs.
 ``part`` is set before each step: how far the stage has come, 0..1, for what changes on the way.
 
 Out, in ``out``: ``state/`` (all that is needed to go on exactly where it stopped), ``log/`` (TensorBoard),
@@ -34,6 +35,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .optimizer import optimizer_for
+from .pack import read_index
 from .sheets import sheet
 from .state import load_state, save_state
 from .validate import Triples
@@ -120,7 +122,7 @@ def train(
     if not plan:
         names = ", ".join(stage.name for stage in recipe.stages)
         raise InputError(f"No stage named {', '.join(stages)}; this recipe has {names}")
-    recipe.to(memory_format=torch.channels_last)
+    _lay_out(recipe)
     weights = dict(recipe.net.named_parameters())
     optimizer = optimizer_for(recipe.net, decay, getattr(recipe, "gentle", {}))
     model, optimizer = accelerator.prepare(recipe, optimizer)
@@ -177,7 +179,9 @@ def train(
             if time.monotonic() - clock > LOG_SECONDS or progress.step == 1:
                 rate = drawn * (progress.step - shown) / (time.monotonic() - clock)
                 shown, clock = progress.step, time.monotonic()
-                numbers = {name: float(torch.stack([t[name] for t in recent]).mean()) for name in terms} | {
+                numbers = {
+                    name: float(torch.stack([t[name] for t in recent if name in t]).mean()) for name in terms
+                } | {
                     "gradient": float(norm),
                     "rate": optimizer.param_groups[0]["lr"],
                     "samples_per_second": rate,
@@ -236,6 +240,13 @@ def swapped(weights: dict[str, Tensor], other: dict[str, Tensor]) -> Iterator[No
             p.data = own[name]
 
 
+def _lay_out(recipe: nn.Module) -> None:
+    """Pictures' convolutions with channels last; those over time, which ``Module.to`` would stop at, as they are."""
+    for p in recipe.parameters():
+        if p.ndim == 4:
+            p.data = p.data.to(memory_format=torch.channels_last)
+
+
 def _validate(recipe, data, stage, averaged, weights, kept, out, progress, accelerator, report) -> None:
     recipe.eval()
     with swapped(weights, averaged), accelerator.autocast():
@@ -254,7 +265,7 @@ def _write(recipe, averaged, out, progress, device, packs_dir) -> None:
     """The weights people use: averaged, half precision, with where they come from."""
     metadata = {
         "family": recipe.family,
-        "data": f"packs {packs_dir.name}, {len(json.loads((packs_dir / 'packs.json').read_text())['windows'])} windows",
+        "data": _material(recipe, packs_dir),
         "steps": str(progress.step),
         "samples": str(progress.samples),
         "seconds": f"{progress.seconds:.0f}",
@@ -266,6 +277,12 @@ def _write(recipe, averaged, out, progress, device, packs_dir) -> None:
     path = out / f"{recipe.family}.safetensors"
     save_file(state, path.with_suffix(".part"), metadata=metadata)
     path.with_suffix(".part").replace(path)
+
+
+def _material(recipe, folder: Path) -> str:
+    """Where the weights come from: as the recipe says, where it learns from something else than packs."""
+    said = recipe.material(folder) if hasattr(recipe, "material") else None
+    return said or f"packs {folder.name}, {len(read_index(folder))} windows"
 
 
 def _save(out, accelerator, weights, averaged, optimizer, sampler, progress) -> None:
