@@ -213,11 +213,14 @@ def interpolate(
 def load_restorer(weights: str | Path | nn.Module, *, host: Host, **settings: Any) -> Restorer:
     """What restores frames with these weights: a file, or the network in its place.
 
-    settings: of the network's family (families.fmanet.model).
+    settings: of the network's family (families.fmanet.model, families.ftvsr.model).
     """
     if isinstance(weights, (str, Path)):
         weights = host.place(load(find(weights, kind="restore")).module)
-    return weights.family.restorer(weights, **settings)
+    family = weights.family
+    if unknown := [name for name in settings if name not in family.settings]:
+        raise InputError(f"{family.title} has no setting {unknown[0]!r}: it has {', '.join(family.settings)}")
+    return family.restorer(weights, check=host.raise_if_cancelled, **settings)
 
 
 def restore(

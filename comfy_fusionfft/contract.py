@@ -215,7 +215,9 @@ class Family:
         ``source(network, scale=…, ensemble=…)``.
     model: of an ``interpolation`` family, whose network makes pictures without anybody's flow: the Model that runs a
         placed network, ``model(network, …)`` with settings of its own.
-    restorer: of a ``restore`` family: the Restorer that runs a placed network, ``restorer(network, …)``.
+    restorer: of a ``restore`` family: the Restorer that runs a placed network, ``restorer(network, check=…, …)``.
+        ``check`` is called now and then, for calls take long; what it raises ends the call. settings: names of what
+        else it can be told.
     """
 
     name: str
@@ -228,3 +230,4 @@ class Family:
     source: Callable[..., FlowSource] | None = None
     model: Callable[..., Model] | None = None
     restorer: Callable[..., Restorer] | None = None
+    settings: tuple[str, ...] = ()

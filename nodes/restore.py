@@ -147,11 +147,8 @@ def placed(model: Any, size: tuple[int, int], ends: str) -> tuple[Restorer, dict
     network = getattr(model, "model", None)
     if getattr(getattr(network, "family", None), "restorer", None) is None:
         raise InputError(f"a {type(model).__name__} is connected as restore model: use Load Restore Model")
-    host = comfy_host.ComfyHost()
-    restorer, settings = api.load_restorer(network, host=host), {}
-    if restorer.span.ends != "none":  # it sees something beyond them
-        settings = {"ends": ends}
-        restorer = api.load_restorer(network, host=host, **settings)
+    settings = {"ends": ends} if "ends" in network.family.settings else {}
+    restorer = api.load_restorer(network, host=comfy_host.ComfyHost(), **settings)
     comfy_host.load_for([model], restorer.working_bytes(*size))
     return restorer, settings
 

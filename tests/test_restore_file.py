@@ -26,7 +26,7 @@ class Twice:
 
     scale = 2
 
-    def __init__(self, network, ends="replicate"):
+    def __init__(self, network, check, ends="replicate"):
         self.network, self.span = network, Span(2, 1, ends=ends)
         self.seen = []
 
@@ -45,7 +45,7 @@ class Twice:
 def network():
     net = nn.Module()
     net.share = nn.Parameter(torch.tensor(1.0), requires_grad=False)
-    net.family = SimpleNamespace(restorer=Twice)
+    net.family = SimpleNamespace(title="Twice", restorer=Twice, settings=("ends",))
     return net
 
 
@@ -164,3 +164,8 @@ def test_the_command_says_what_is_wrong(source, tmp_path, weights, capsys):
     assert main(["restore", str(source), out, "--weights", "nowhere.safetensors"]) == 1
     assert "nowhere.safetensors" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_setting_of_another_network_is_named():
+    with pytest.raises(InputError, match="Twice has no setting 'chunk': it has ends"):
+        load_restorer(network(), host=cpu(), chunk=3)

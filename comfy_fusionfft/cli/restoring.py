@@ -7,6 +7,7 @@ import time
 
 from ..contract import Ends
 from ..engine import Room
+from ..families.ftvsr.model import BLEND, CHUNK, CONTEXT
 from ..files import restore_file
 from .clips import cut_numbers
 from .shared import defaults, device_options, output_options, plain_host, say, tile_side
@@ -32,6 +33,17 @@ def add_restore(parser: argparse.ArgumentParser) -> None:
         choices=ENDS,
         help="what is seen beyond the ends of a shot: the frame there again (default), or the frames mirrored there",
     )
+    group = parser.add_argument_group("ftvsr")
+    group.add_argument("--chunk", type=int, metavar="N", help=f"frames that help each other (default: {CHUNK})")
+    group.add_argument(
+        "--context", type=int, metavar="N", help=f"further ones on each side, not shown (default: {CONTEXT})"
+    )
+    group.add_argument(
+        "--blend", type=int, metavar="N", help=f"frames mixed with those of the next chunk (default: {BLEND})"
+    )
+    group.add_argument(
+        "--padding", choices=("replicate", "reference"), help="to whole patches (default), or as published"
+    )
     parser.add_argument(
         "--cuts",
         type=cut_numbers,
@@ -51,11 +63,13 @@ def add_restore(parser: argparse.ArgumentParser) -> None:
 
 
 ENDS: tuple[Ends, ...] = ("replicate", "reflect")
+OWN = ("ends", "chunk", "context", "blend", "padding")
+"""Settings that only some networks have."""
 
 
 def _restore(options: argparse.Namespace) -> int:
     settings = {name: getattr(options, name) for name in defaults(restore_file) if hasattr(options, name)}
-    settings |= {name: getattr(options, name) for name in ("weights", "ends") if getattr(options, name) is not None}
+    settings |= {name: getattr(options, name) for name in ("weights", *OWN) if getattr(options, name) is not None}
     start = time.monotonic()
     with plain_host(options) as host:
         written = restore_file(options.source, options.target, host=host, on_room=_say_room, **settings)

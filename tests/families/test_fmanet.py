@@ -20,7 +20,7 @@ from comfy_fusionfft import checkpoints, downloads
 from comfy_fusionfft.cli import main
 from comfy_fusionfft.contract import Frame, Miss
 from comfy_fusionfft.engine.restore import restore
-from comfy_fusionfft.errors import CheckpointError, DownloadError, InputError
+from comfy_fusionfft.errors import Cancelled, CheckpointError, DownloadError, InputError
 from comfy_fusionfft.families.fmanet import FAMILY, FMANetConfig
 from comfy_fusionfft.families.fmanet.config import DEGRADATION, RESTORATION, TRAINING_HEADS, canonical, detect
 from comfy_fusionfft.families.fmanet.filtering import enlarge, filtered, shrink, summing_to_one
@@ -444,3 +444,18 @@ def test_what_it_needs_grows_with_the_picture():
     assert 10 * small < large < 16 * small
     assert 4.5e9 < large < 6.5e9
     assert Restore(FMANet().bfloat16()).working_bytes(720, 1280) < 0.75 * large
+
+
+def test_a_call_can_be_stopped_in_its_midst():
+    calls = []
+
+    def check():
+        calls.append(None)
+        if len(calls) == 5:
+            raise Cancelled("enough")
+
+    host = PlainHost("cpu", "float32")
+    frames = [Frame(torch.rand(8, 8, 3), Fraction(i)) for i in range(2)]
+    with pytest.raises(Cancelled, match="enough"):
+        list(restore(frames, Restore(FMANet(TINY), check=check), host))
+    assert len(calls) == 5

@@ -34,4 +34,5 @@ FAMILY = Family(
     build=_build,
     canonical=canonical,
     restorer=_restorer,
+    settings=("ends",),
 )

@@ -48,13 +48,20 @@ class Features(NamedTuple):
 class LeanFMANet:
     """Runs a network without gradients, one window at a time.
 
-    empty: where maps get their memory. patch: side of patches; None: what suits the device.
+    empty: where maps get their memory. patch: side of patches; None: what suits the device. check: called before every
+        pass over a picture; what it raises ends the work.
     """
 
-    def __init__(self, net: FMANet, empty: Callable[..., Tensor] = torch.empty, patch: int | None = None) -> None:
+    def __init__(
+        self,
+        net: FMANet,
+        empty: Callable[..., Tensor] = torch.empty,
+        patch: int | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
         self.config: FMANetConfig = net.config
         self.blurring, self.sharpening = net.degradation_learning_network, net.restoration_network
-        self._empty = empty
+        self._empty, self._check = empty, check or (lambda: None)
         like = self.sharpening.res_conv1.weight
         self.dtype, self.device = like.dtype, like.device
         on_cpu = self.device.type == "cpu"
@@ -107,6 +114,7 @@ class LeanFMANet:
         return made.permute(0, 3, 1, 2)
 
     def _patches(self, size: Sequence[int]) -> Iterator[Patch]:
+        self._check()
         return patches(*size, self.side)
 
     # -- one frame --------------------------------------------------------------------------------------
@@ -193,6 +201,7 @@ class LeanFMANet:
                     here.copy_(said)
                 else:
                     torch.add(F.conv2d(patch.cut(together).to(self.dtype), weight[:, :width]).float(), said, out=here)
+            del source  # before there is the next one
         return refined, summed, found
 
     def _flow(self, block: Block, centre: Tensor, source: Tensor, flow: Tensor | None, patch: Patch) -> Tensor:

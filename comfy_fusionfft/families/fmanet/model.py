@@ -11,6 +11,7 @@ a little different. The features of a frame are computed once, whatever windows 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -32,17 +33,24 @@ class Restore:
 
     net: placed where it shall run. ends: what stands for the neighbours that the first and the last frame of a shot
         lack: themselves, or the neighbour on the other side.
+    check: called many times in a call; what it raises ends it.
     """
 
-    def __init__(self, net: FMANet, *, ends: Literal["replicate", "reflect"] = "replicate") -> None:
+    def __init__(
+        self,
+        net: FMANet,
+        *,
+        ends: Literal["replicate", "reflect"] = "replicate",
+        check: Callable[[], None] | None = None,
+    ) -> None:
         if ends not in ENDS:
             raise InputError(f"ends {ends!r} are not known: use {' or '.join(ENDS)}")
         self.net, self.scale = net, net.config.scale
         self.span = Span(context=net.config.context, ends=ends)
-        self._memory = Memory(blocks=32)
+        self._memory, self._check = Memory(blocks=32), check
 
     def __call__(self, window: Window) -> Tensor:
-        lean = LeanFMANet(self.net, self._memory.empty)
+        lean = LeanFMANet(self.net, self._memory.empty, check=self._check)
         frames = lean.config.frames
         if len(window.images) != len(window.times) + frames - 1:
             raise InputError(f"{len(window.images)} frames for {len(window.times)}; FMA-Net sees {frames} for each")

@@ -36,4 +36,5 @@ FAMILY = Family(
     canonical=canonical,
     describe=describe,
     restorer=_restorer,
+    settings=("chunk", "context", "blend", "padding"),
 )
