@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..evaluate.restoration import evaluate_restoration
-from .restoring import ENDS
+from .restoring import ENDS, OWN
 from .shared import defaults, device_options, plain_host, say, tile_side, words
 
 
@@ -14,8 +14,15 @@ def add_evaluate_restore(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_evaluate)
     default = defaults(evaluate_restoration)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sets", metavar="DIR", help="REDS4 (train_sharp, train_blur_bicubic/X4) and GoPro (test/…)")
+    what.add_argument(
+        "--sets",
+        metavar="DIR",
+        help="REDS4 (train_sharp, train_blur_bicubic/X4, train_sharp_bicubic/X4), GoPro (test/…) and Vid4 (GT, BDx4)",
+    )
     what.add_argument("--clips", metavar="DIR", help="videos and frame folders instead, blurred and reduced here")
+    parser.add_argument(
+        "--only", type=words, default=default["only"], metavar="SET,…", help="reds4, reds4-sharp, gopro, vid4"
+    )
     parser.add_argument(
         "--weights", type=words, default=default["weights"], metavar="FILE,…", help="of restoring networks, by comma"
     )
@@ -24,7 +31,10 @@ def add_evaluate_restore(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", type=int, default=default["frames"], help="scored per clip, 0 = all (default: 0)")
     parser.add_argument(
-        "--blur", type=int, default=default["blur"], help="of clips: frames the shutter is open for (default: 5)"
+        "--blur",
+        type=int,
+        default=default["blur"],
+        help="of clips: frames the shutter is open for, 1 = no blur (default: 5)",
     )
     parser.add_argument(
         "--every", type=int, default=default["every"], help="frames from one opening to the next (default: as --blur)"
@@ -36,9 +46,22 @@ def add_evaluate_restore(parser: argparse.ArgumentParser) -> None:
         help="average the values of the frames as they are, not the light that they stand for",
     )
     parser.add_argument(
+        "--crf",
+        type=_rates,
+        default=default["crf"],
+        metavar="N,…",
+        help="compress the small pictures with H.264 first; none, 15, 25, 35, by comma (default: none)",
+    )
+    parser.add_argument(
         "--longest-side", type=int, default=default["longest_side"], help="pixels clips are reduced to (default: 720)"
     )
-    parser.add_argument("--ends", choices=ENDS, help="what a network sees beyond the ends of a clip")
+    parser.add_argument("--ends", choices=ENDS, help="fmanet: what it sees beyond the ends of a clip")
+    parser.add_argument("--chunk", type=int, metavar="N", help="ftvsr: frames that help each other")
+    parser.add_argument("--context", type=int, metavar="N", help="ftvsr: further ones on each side, not shown")
+    parser.add_argument("--blend", type=int, metavar="N", help="ftvsr: frames mixed with those of the next chunk")
+    parser.add_argument(
+        "--padding", choices=("replicate", "reference"), help="ftvsr: to whole patches, or as published"
+    )
     parser.add_argument(
         "--tile", type=tile_side, default=default["tile"], metavar="PX", help="auto (default), none, or pixels"
     )
@@ -50,10 +73,16 @@ def _baselines(text: str) -> tuple[str, ...]:
     return () if text == "none" else words(text)
 
 
+def _rates(text: str) -> tuple[int | None, ...]:
+    try:
+        return tuple(None if word == "none" else int(word) for word in words(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of rates: write none, 15 or none,15,25,35") from None
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     settings = {name: getattr(options, name) for name in defaults(evaluate_restoration) if hasattr(options, name)}
-    if options.ends is not None:
-        settings["ends"] = options.ends
+    settings |= {name: getattr(options, name) for name in OWN if getattr(options, name) is not None}
 
     def show(done: int, total: int, clip: str) -> None:
         if clip and not options.quiet:

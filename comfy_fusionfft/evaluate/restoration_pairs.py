@@ -7,7 +7,7 @@ Sides are cut to a multiple of 4 first, at the right and at the bottom. Two ways
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..train.restoration_blur import SCALE, exposed
 from ..train.restoration_blur import reduced as made_small
 from ..video import open_clip
+from ..video.compressed import compressed as through_h264
 from .intervals import find_clips, read_segments, reduced
 from .restoration_scoring import JOINT, Scoring
 
@@ -93,6 +94,20 @@ def folder_pairs(
 def bicubic(picture: np.ndarray) -> np.ndarray:
     """``(H, W, 3)`` uint8 -> a quarter: a = -0.5, with antialiasing, weights normalised at the borders."""
     return _bytes(made_small(_picture(picture))).numpy()
+
+
+def compressed(pairs: Iterable[Pair], crf: int) -> Iterator[Pair]:
+    """The same pairs with the given pictures, ``(h, w, 3)`` uint8, compressed by H.264."""
+    waiting: deque[Pair] = deque()
+
+    def pictures() -> Iterator[np.ndarray]:
+        for pair in pairs:
+            waiting.append(pair)
+            yield pair.low.pixels.numpy()
+
+    for pixels in through_h264(pictures(), crf):
+        pair = waiting.popleft()
+        yield pair._replace(low=replace(pair.low, pixels=torch.from_numpy(pixels)))
 
 
 def sampled(picture: np.ndarray) -> np.ndarray:

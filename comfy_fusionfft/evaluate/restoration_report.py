@@ -17,8 +17,8 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class FrameScore:
-    """One restored frame. group: set, empty for clips. frame: its number among those that were given, from 0. tof: None
-    for the first of a clip. The rest as in MeanScore."""
+    """One restored frame. group: set and compression, empty for clips without. frame: its number among those that were
+    given, from 0. tof: None for the first of a clip. The rest as in MeanScore."""
 
     group: str
     clip: str
@@ -50,13 +50,13 @@ class MeanScore:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Means that others published for the set ``group``; method says whose they are and how sure that is."""
+    """Means that others published for ``group``, a set; method says whose they are and how sure that is."""
 
     group: str
     method: str
     psnr: float
     ssim: float
-    tof: float
+    tof: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class RestorationReport:
     def __str__(self) -> str:
         rows, means = self.rows, self.means
         name = max(4, *(len(_name(row)) for row in (*rows, *means)))
-        method = max(6, *(len(row.method) for row in rows))
+        method = max(len("published" if self.published else "method"), *(len(row.method) for row in rows))
         head = f"{'clip':{name}}  {'method':{method}}    PSNR    SSIM     tOF  frames  s/frame"
         lines = [head, "-" * len(head), *(_line(row, name, method) for row in rows), "-" * len(head)]
         for group in dict.fromkeys(row.group for row in means):
@@ -108,17 +108,19 @@ def _name(row: MeanScore) -> str:
 
 
 def _line(row: MeanScore, name: int, method: int) -> str:
-    tof = "      –" if row.tof is None else f"{row.tof:7.3f}"
     return (
-        f"{_name(row):{name}}  {row.method:{method}}  {row.psnr:6.2f}  {row.ssim:.4f} {tof}  {row.frames:6d}"
+        f"{_name(row):{name}}  {row.method:{method}}  {row.psnr:6.2f}  {row.ssim:.4f} {_tof(row.tof)}  {row.frames:6d}"
         f"  {row.seconds:7.3f}"
     )
 
 
 def _reference(each: Published, name: int, method: int) -> str:
-    return (
-        f"{each.group:{name}}  {'published':{method}}  {each.psnr:6.2f}  {each.ssim:.4f} {each.tof:7.3f}  {each.method}"
-    )
+    figures = f"{each.psnr:6.2f}  {each.ssim:.4f} {_tof(each.tof)}"
+    return f"{each.group:{name}}  {'published':{method}}  {figures}  {each.method}"
+
+
+def _tof(pixels: float | None) -> str:
+    return "      –" if pixels is None else f"{pixels:7.3f}"
 
 
 def _leads(rows: Sequence[MeanScore], means: Sequence[MeanScore], last: str) -> Iterator[str]:

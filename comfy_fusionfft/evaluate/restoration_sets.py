@@ -1,57 +1,39 @@
-"""What restorers are measured on: sets of blurred small pictures and sharp large ones, or such pairs made of clips.
+"""What restorers are measured on: sets of small pictures and sharp large ones, as they lie on disk.
 
 A folder holds the sets that are there; below, SET stands for the folder itself or for one of the named ones in it.
 
 - REDS4, in SET = ``REDS``, ``REDS4``, ``train`` or ``val``, or ``train`` or ``val`` in ``REDS``: the clips 000, 011,
-  015 and 020 of the training part, sharp in ``train_sharp``, ``val_sharp``, ``sharp`` or ``GT``, blurred and small in
-  ``train_blur_bicubic``, ``val_blur_bicubic`` or ``blur_bicubic``, in the folder ``X4`` of it if there is one:
-  ``train_sharp/000/00000000.png`` and ``train_blur_bicubic/X4/000/00000000.png``. A validation part counts only
-  where it holds nothing but these four: the official one has other clips of the same numbers.
-- GoPro, in SET = ``GOPRO_Large``, ``GOPRO`` or ``GoPro``: ``test/<sequence>/blur/000001.png`` and ``…/sharp/…``. The
-  blurred pictures are as large as the sharp ones, and are made small here.
+  015 and 020 of the training part, sharp in ``train_sharp``, ``val_sharp``, ``sharp`` or ``GT``. A validation part
+  counts only where it holds nothing but these four: the official one has other clips of the same numbers. Two sets:
 
-Clips of one's own are exposed and reduced as in training (``train.restoration_blur``), GoPro's pictures reduced so:
-bicubic (a = -0.5, weights normalised at the borders) with antialiasing, rounded to 8 bits, as a file would hold them.
-Sides are cut to a multiple of 4 first, at the right and at the bottom.
+  - ``reds4``, deblurring too: blurred and small in ``train_blur_bicubic``, ``val_blur_bicubic`` or ``blur_bicubic``, in
+    the folder ``X4`` of it if there is one: ``train_sharp/000/00000000.png`` and
+    ``train_blur_bicubic/X4/000/00000000.png``;
+  - ``reds4-sharp``, enlarging alone: the same with ``sharp_bicubic`` for ``blur_bicubic``. They are made here of the
+    sharp ones where there are neither.
+
+- ``gopro``, in SET = ``GOPRO_Large``, ``GOPRO`` or ``GoPro``: ``test/<sequence>/blur/000001.png`` and ``…/sharp/…``.
+  The blurred pictures are as large as the sharp ones, and are made small here.
+- ``vid4``, in SET = ``Vid4``, ``VID4`` or ``vid4``: ``GT`` or ``HR`` with the clips calendar, city, foliage and walk,
+  small in ``BDx4`` or ``BD``, made here where there is neither.
+
+How small pictures are made: ``restoration_pairs``, bicubic for all but Vid4.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from ..contract import Frame
 from ..errors import InputError
-from ..train.restoration_blur import SCALE, exposed
-from ..train.restoration_blur import reduced as made_small
-from ..video import open_clip
-from .intervals import find_clips, read_segments, reduced
+from ..train.restoration_blur import SCALE
+from .restoration_pairs import PairSource, bicubic, folder_pairs, sampled
 from .restoration_report import Published
+from .restoration_scoring import JOINT, LUMA, SHARP, Scoring
 
 REDS4 = ("000", "011", "015", "020")
-
-
-class Pair(NamedTuple):
-    """What a restorer is given, and the ``(H, W, 3)`` uint8 that it should make of it."""
-
-    low: Frame
-    truth: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class PairSource:
-    """group: name of the set, empty for clips. pairs: starts a fresh stream."""
-
-    group: str
-    name: str
-    pairs: Callable[[], Iterator[Pair]]
+VID4 = ("calendar", "city", "foliage", "walk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,54 +42,71 @@ class RestorationSet:
 
     name: str
     title: str
+    scoring: Scoring
     find: Callable[[Path, int], list[PairSource]]
     published: tuple[Published, ...] = ()
 
 
-def find_sets(folder: Path, frames: int = 0) -> tuple[list[PairSource], list[Published], dict[str, str]]:
+def find_sets(
+    folder: Path, frames: int = 0, only: Sequence[str] = ()
+) -> tuple[list[PairSource], list[Published], dict[str, str]]:
     """The clips of all sets in ``folder``, what others published on them, and set name -> title.
 
-    frames: scored ones of each clip, from its middle; 0: all. Raises InputError when there is no set.
+    frames: scored ones of each clip, from its middle; 0: all. only: names of sets, others are passed over.
+    Raises InputError when there is no set.
     """
-    found = [(each, each.find(folder, frames)) for each in SETS]
+    names = [each.name for each in SETS]
+    if unknown := [name for name in only if name not in names]:
+        raise InputError(f"set {unknown[0]!r} is not known: use {', '.join(names)}")
+    found = [(each, each.find(folder, frames)) for each in SETS if each.name in (only or names)]
     found = [(each, sources) for each, sources in found if sources]
     if not found:
         raise InputError(
-            f"{folder} holds no set of blurred and sharp pictures: give one with train_sharp and train_blur_bicubic/X4 "
-            "(REDS4), or test/<sequence>/blur and sharp (GoPro)"
+            f"{folder} holds no set{' called ' + ' or '.join(only) if only else ''}: give one with train_sharp and "
+            "train_blur_bicubic/X4 (reds4) or train_sharp_bicubic/X4 (reds4-sharp), test/<sequence>/blur and sharp "
+            "(gopro), or GT/calendar … GT/walk and BDx4 (vid4)"
         )
     sources = [source for _, sources in found for source in sources]
     published = [figures for each, _ in found for figures in each.published]
     return sources, published, {each.name: each.title for each, _ in found}
 
 
-def clip_pairs(
-    folder: Path, *, blur: int, every: int, linear: bool, frames: int, longest_side: int
-) -> list[PairSource]:
-    """Each video or folder of frames in ``folder``, blurred and made small: see ``evaluate_restoration``."""
-    segments = read_segments(folder)
-
-    def source(path: Path) -> PairSource:
-        known = segments.get(path.name)
-        return PairSource("", path.name, lambda: _clip(path, known, blur, every, linear, frames, longest_side))
-
-    return [source(path) for path in find_clips(folder)]
-
-
 def _reds4(root: Path, frames: int) -> list[PairSource]:
+    for sharp, blurred, _ in _reds_folders(root):
+        if chosen := [] if blurred is None else _reds4_clips(sharp, blurred):
+            return [PairSource("reds4", n, folder_pairs(blurred / n, sharp / n, frames, JOINT), JOINT) for n in chosen]
+    return []
+
+
+def _reds4_sharp(root: Path, frames: int) -> list[PairSource]:
+    for sharp, blurred, small in _reds_folders(root):
+        if small is None and blurred is not None:
+            continue
+        low, make = (sharp, bicubic) if small is None else (small, None)
+        if chosen := _reds4_clips(sharp, low):
+            pairs = {n: folder_pairs(low / n, sharp / n, frames, SHARP, make) for n in chosen}
+            return [PairSource("reds4-sharp", n, stream, SHARP) for n, stream in pairs.items()]
+    return []
+
+
+def _reds_folders(root: Path) -> list[tuple[Path, Path | None, Path | None]]:
+    """Wherever there are sharp pictures: their folder, that of blurred and that of sharp small ones."""
     named = [root / name for name in ("REDS", "REDS4", "train", "val", "REDS/train", "REDS/val")]
+    found = []
     for base in (root, *named):
         for part in ("train_", "val_", ""):
             sharp = _first(base / f"{part}sharp", *([base / "GT"] if not part else []))
-            low = _first(base / f"{part}blur_bicubic" / f"X{SCALE}", base / f"{part}blur_bicubic")
-            if sharp is None or low is None:
-                continue
-            here = {p.name for p in sharp.iterdir() if p.is_dir()} & {p.name for p in low.iterdir() if p.is_dir()}
-            if (part == "val_" or base.name == "val") and here - set(REDS4):
-                continue
-            if chosen := [name for name in REDS4 if name in here]:
-                return [PairSource("reds4", n, _folders(low / n, sharp / n, frames, small=True)) for n in chosen]
-    return []
+            if sharp is not None:
+                lows = (base / f"{part}{kind}_bicubic" for kind in ("blur", "sharp"))
+                found.append((sharp, *(_first(low / f"X{SCALE}", low) for low in lows)))
+    return found
+
+
+def _reds4_clips(sharp: Path, low: Path) -> list[str]:
+    here = _folders(sharp) & _folders(low)
+    if (sharp.name == "val_sharp" or sharp.parent.name == "val") and here - set(REDS4):
+        return []
+    return [name for name in REDS4 if name in here]
 
 
 def _gopro(root: Path, frames: int) -> list[PairSource]:
@@ -116,109 +115,74 @@ def _gopro(root: Path, frames: int) -> list[PairSource]:
             continue
         scenes = sorted(p for p in (base / "test").iterdir() if (p / "blur").is_dir() and (p / "sharp").is_dir())
         if scenes:
-            return [PairSource("gopro", p.name, _folders(p / "blur", p / "sharp", frames, small=False)) for p in scenes]
+            pairs = {p.name: folder_pairs(p / "blur", p / "sharp", frames, JOINT, bicubic) for p in scenes}
+            return [PairSource("gopro", name, stream, JOINT) for name, stream in pairs.items()]
     return []
 
 
-SETS = (
-    RestorationSet(
-        "reds4",
-        "REDS clips 000, 011, 015, 020: blurred, reduced by 4 -> sharp",
-        _reds4,
-        (Published("reds4", "FMA-Net (recalled from its publication, not verified)", 28.83, 0.8315, 1.92),),
-    ),
-    RestorationSet(
-        "gopro",
-        "GoPro test sequences: blurred, reduced by 4 here -> sharp",
-        _gopro,
-        (
-            Published("gopro", "FMA-Net, trained again on five exposures (FMA-Net++, table 2)", 28.83, 0.8655, 2.727),
-            Published("gopro", "FMA-Net++ (its table 2)", 30.49, 0.9018, 2.091),
-        ),
-    ),
-)
+def _vid4(root: Path, frames: int) -> list[PairSource]:
+    for base in (root, *(root / name for name in ("Vid4", "VID4", "vid4"))):
+        sharp, small = _first(base / "GT", base / "HR"), _first(base / f"BDx{SCALE}", base / "BD")
+        if sharp is None:
+            continue
+        low, make = (sharp, sampled) if small is None else (small, None)
+        if chosen := [name for name in VID4 if name in _folders(sharp) & _folders(low)]:
+            pairs = {n: folder_pairs(low / n, sharp / n, frames, LUMA, make) for n in chosen}
+            return [PairSource("vid4", n, stream, LUMA) for n, stream in pairs.items()]
+    return []
 
 
 def _first(*folders: Path) -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def _folders(low: Path, sharp: Path, frames: int, *, small: bool) -> Callable[[], Iterator[Pair]]:
-    """Pairs of two folders of as many pictures; small: whether those in ``low`` are small already."""
-
-    def stream() -> Iterator[Pair]:
-        lows, sharps = open_clip(low), open_clip(sharp)
-        count = sharps.info.frames
-        if lows.info.frames != count:
-            raise InputError(
-                f"{low} has {lows.info.frames} pictures and {sharp} has {count}: unpack both of them completely"
-            )
-        start, stop = _middle(count, frames)
-        for number, (given, frame) in enumerate(zip(lows.frames(start), sharps.frames(start), strict=True), start):
-            if number == stop:
-                return
-            truth = _cut(_levels(frame))
-            if small:
-                given = replace(given, pixels=torch.from_numpy(_levels(given)))
-            else:
-                given = replace(given, pixels=_bytes(made_small(_picture(_cut(_levels(given))))))
-            if tuple(SCALE * side for side in given.pixels.shape[:2]) != truth.shape[:2]:
-                sizes = "{1}x{0} and {3}x{2}".format(*given.pixels.shape[:2], *truth.shape[:2])
-                raise InputError(
-                    f"{low} and {sharp} have pictures of {sizes}: sharp ones must be {SCALE} times as large"
-                )
-            yield Pair(given, truth)
-
-    return stream
+def _folders(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()}
 
 
-def _clip(
-    path: Path,
-    segments: list[tuple[int, int]] | None,
-    blur: int,
-    every: int,
-    linear: bool,
-    frames: int,
-    longest_side: int,
-) -> Iterator[Pair]:
-    """Frames of the longest segment; where none is known, of the whole clip, counted by reading it once."""
-    if segments is None:
-        segments = [(0, sum(1 for _ in open_clip(path)) - 1)]
-    first, last = max(segments, key=lambda ends: ends[1] - ends[0])
-    begin, end = _middle(max(0, (last - first + 1 - blur) // every + 1), frames)
-    begins = range(first + every * begin, first + every * end, every)  # of each exposure its first frame
-    open_for: deque[np.ndarray] = deque(maxlen=blur)
-    if not begins:
-        return
-    for number, frame in enumerate(open_clip(path).frames(begins[0]), begins[0]):
-        open_for.append(_cut(reduced(frame, longest_side)))
-        if number - blur + 1 in begins:
-            blurred = exposed(torch.stack([_picture(each) for each in open_for]), linear=linear)
-            yield Pair(Frame(_bytes(made_small(blurred)), frame.seconds), open_for[blur // 2])
-        if number - blur + 1 >= begins[-1]:
-            return
+def _published(group: str, whose: str, psnr: float, ssim: float) -> Published:
+    return Published(group, f"{whose} (published, not verified here)", psnr, ssim)
 
 
-def _middle(count: int, scored: int) -> tuple[int, int]:
-    """Which of ``count`` frames to give so that ``scored`` of them are: one at each end is not. 0: all."""
-    given = min(count, scored + 2) if scored else count
-    start = (count - given) // 2
-    return start, start + given
-
-
-def _picture(pixels: np.ndarray) -> Tensor:
-    """``(H, W, 3)`` uint8 -> ``(3, H, W)`` 0..1."""
-    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
-
-
-def _bytes(picture: Tensor) -> Tensor:
-    return (picture.permute(1, 2, 0) * 255).round_().to(torch.uint8).contiguous()
-
-
-def _levels(frame: Frame) -> np.ndarray:
-    return reduced(frame, max(frame.pixels.shape))
-
-
-def _cut(picture: np.ndarray) -> np.ndarray:
-    height, width = (side // SCALE * SCALE for side in picture.shape[:2])
-    return np.ascontiguousarray(picture[:height, :width])
+SETS = (
+    RestorationSet(
+        "reds4",
+        "REDS clips 000, 011, 015, 020: blurred, reduced by 4 -> sharp",
+        JOINT,
+        _reds4,
+        (Published("reds4", "FMA-Net (recalled from its publication, not verified)", 28.83, 0.8315, 1.92),),
+    ),
+    RestorationSet(
+        "reds4-sharp",
+        "REDS clips 000, 011, 015, 020: sharp, reduced by 4 -> sharp",
+        SHARP,
+        _reds4_sharp,
+        (
+            _published("reds4-sharp", "FTVSR", 31.82, 0.8960),
+            _published("reds4-sharp", "FTVSR++, of which there are no weights", 32.42, 0.907),
+            _published("reds4-sharp", "TTVSR, never meant for compression", 32.12, 0.9021),
+            _published("reds4-sharp", "BasicVSR++, never meant for compression", 32.39, 0.9069),
+            _published("reds4-sharp crf25", "FTVSR++, of which there are no weights", 28.28, 0.783),
+        ),
+    ),
+    RestorationSet(
+        "gopro",
+        "GoPro test sequences: blurred, reduced by 4 here -> sharp",
+        JOINT,
+        _gopro,
+        (
+            Published("gopro", "FMA-Net, trained again on five exposures (FMA-Net++, table 2)", 28.83, 0.8655, 2.727),
+            Published("gopro", "FMA-Net++ (its table 2)", 30.49, 0.9018, 2.091),
+        ),
+    ),
+    RestorationSet(
+        "vid4",
+        "calendar, city, foliage, walk: blurred by σ 1.6, every 4th pixel -> sharp; luma alone",
+        LUMA,
+        _vid4,
+        (
+            _published("vid4", "FTVSR", 28.31, 0.860),
+            _published("vid4", "FTVSR++, of which there are no weights", 28.80, 0.868),
+        ),
+    ),
+)
