@@ -26,7 +26,7 @@ from ..train.guesses import add_candidates
 from ..train.pack import PackedWindow, pack, read_index
 from ..train.perceptual import Perceptual
 from .shared import defaults, integers, say, words
-from .training_restorers import add_train_fmanet
+from .training_restorers import add_train_fmanet, add_train_ftvsr
 from .training_shared import material_options, packs_of, run_options, run_training
 
 
@@ -104,6 +104,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_train_fusion(families.add_parser("fusionfft", help="a fusion network, on stored flow"))
     add_train_waveletvfi(families.add_parser("waveletvfi", help="a WaveletVFI network, which makes middles alone"))
     add_train_fmanet(families.add_parser("fmanet", help="an FMA-Net, which makes a blurred video sharp and larger"))
+    add_train_ftvsr(families.add_parser("ftvsr", help="an FTVSR, which makes a compressed video four times as large"))
 
 
 def add_train_multiflow(parser: argparse.ArgumentParser) -> None:

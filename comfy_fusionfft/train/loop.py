@@ -273,7 +273,8 @@ def _write(recipe, averaged, out, progress, device, packs_dir) -> None:
         "recipe": json.dumps([stage.name for stage in recipe.stages]),
         "validation": json.dumps(progress.history[-1]),
     } | recipe.metadata()
-    state = {name: p.half().contiguous() for name, p in averaged.items()}
+    fixed = {name: b for name, b in recipe.net.state_dict().items() if name not in averaged}  # what no step changes
+    state = fixed | {name: p.half().contiguous() for name, p in averaged.items()}
     path = out / f"{recipe.family}.safetensors"
     save_file(state, path.with_suffix(".part"), metadata=metadata)
     path.with_suffix(".part").replace(path)

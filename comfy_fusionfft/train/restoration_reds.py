@@ -54,11 +54,14 @@ def is_reds(folder: Path) -> bool:
     return _tree(folder, "train", "sharp") is not None
 
 
-def find_reds(folder: Path, *, held_out: bool = False) -> list[RedsClip]:
-    """The clips to train on, or those to watch. Raises InputError where trees do not fit together."""
+def find_reds(folder: Path, *, held_out: bool = False, spoilt: bool = True) -> list[RedsClip]:
+    """The clips to train on, or those to watch. Raises InputError where trees do not fit together.
+
+    spoilt: False: sharp frames will do, and are all that is looked for.
+    """
     if held_out and _tree(folder, "val", "sharp"):
-        return _clips(folder, "val")
-    known = [clip for clip in _clips(folder, "train") if clip.name not in REDS4]
+        return _clips(folder, "val", spoilt)
+    known = [clip for clip in _clips(folder, "train", spoilt) if clip.name not in REDS4]
     if _tree(folder, "val", "sharp"):
         return known
     return [clip for clip in known if is_held_out(clip.name) == held_out]
@@ -92,7 +95,7 @@ class RedsClips:
         return seen, plain, truth
 
     def _cut(self, paths: Sequence[Path], y: int, x: int, side: int) -> Tensor:
-        squares = np.stack([_square(path, y, x, side) for path in paths])
+        squares = np.stack([read_square(path, y, x, side) for path in paths])
         return torch.from_numpy(squares).permute(0, 3, 1, 2).to(self.device)
 
 
@@ -134,15 +137,15 @@ def _tree(folder: Path, split: str, kind: str) -> Path | None:
     return None
 
 
-def _clips(folder: Path, split: str) -> list[RedsClip]:
+def _clips(folder: Path, split: str, wanted: bool) -> list[RedsClip]:
     sharp = _tree(folder, split, "sharp")
     if sharp is None:
         raise InputError(f"No {split}_sharp in {folder}; it shall hold folders of pictures, such as 000/00000000.png")
     halfway = _tree(folder, split, "blur_bicubic/X4") is None
-    spoilt = _tree(folder, split, "blur" if halfway else "blur_bicubic/X4")
-    if spoilt is None:
+    spoilt = _tree(folder, split, "blur" if halfway else "blur_bicubic/X4") if wanted else None
+    if wanted and spoilt is None:
         raise InputError(f"{folder} has neither {split}_blur_bicubic/X4 nor {split}_blur; add one beside {split}_sharp")
-    small = _tree(folder, split, "sharp_bicubic/X4")
+    small = _tree(folder, split, "sharp_bicubic/X4") if wanted else None
     found = []
     for place in sorted(each for each in sharp.iterdir() if each.is_dir()):
         truth, seen, plain = (_pictures(tree / place.name) if tree else () for tree in (sharp, spoilt, small))
@@ -152,9 +155,9 @@ def _clips(folder: Path, split: str) -> list[RedsClip]:
         for paths, tree in ((seen, spoilt), (plain, small)):
             if tree and [path.name for path in paths] != names:
                 raise InputError(f"{tree / place.name} has not the {len(truth)} pictures of {place}: copy it again")
-        height, width = _size(truth[0])
+        height, width = png_size(truth[0])
         factor = 1 if halfway else SCALE
-        if _size(seen[0]) != (height // factor, width // factor):
+        if seen and png_size(seen[0]) != (height // factor, width // factor):
             due = "of the size" if halfway else "a quarter of the size"
             raise InputError(f"{seen[0]} is not {due} of {truth[0]}: copy both again")
         found.append(RedsClip(place.name, Size(len(truth), height, width), truth, seen, halfway, plain or None))
@@ -165,7 +168,7 @@ def _pictures(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(folder.glob("*.png")))
 
 
-def _size(path: Path) -> tuple[int, int]:
+def png_size(path: Path) -> tuple[int, int]:
     """(height, width) as a PNG file says at its beginning."""
     with path.open("rb") as file:
         head = file.read(24)
@@ -175,7 +178,8 @@ def _size(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def _square(path: Path, y: int, x: int, side: int) -> np.ndarray:
+def read_square(path: Path, y: int, x: int, side: int) -> np.ndarray:
+    """-> ``(side, side, 3)`` RGB bytes of a picture."""
     picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     square = None if picture is None else picture[y : y + side, x : x + side]
     if square is None or square.shape[:2] != (side, side):

@@ -347,8 +347,7 @@ def test_bfloat16_is_close():
     exact = run_golden()["out_output"]
     made = lean_picture(golden_net(torch.bfloat16), golden_frames())
     assert made.dtype == torch.float32
-    assert -10 * torch.log10((made - exact).square().mean()) > 45
-    torch.testing.assert_close(golden_net(torch.float32)(golden_frames()), exact)
+    assert -10 * torch.log10((made - exact).square().mean()) > 55
 
 
 def test_patches_are_the_picture():
