@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,12 +20,11 @@ from ..contract import Frame
 from ..errors import InputError
 from ..train.restoration_blur import SCALE, exposed
 from ..train.restoration_blur import reduced as made_small
+from ..train.restoration_compressed import thinned
 from ..video import open_clip
 from ..video.compressed import compressed as through_h264
 from .intervals import find_clips, read_segments, reduced
 from .restoration_scoring import JOINT, Scoring
-
-BLUR_SIGMA, _BLUR_TAPS = 1.6, 12
 
 
 class Pair(NamedTuple):
@@ -111,15 +109,8 @@ def compressed(pairs: Iterable[Pair], crf: int) -> Iterator[Pair]:
 
 
 def sampled(picture: np.ndarray) -> np.ndarray:
-    """``(H, W, 3)`` uint8 -> a quarter: Gaussian blur, σ 1.6, of every 4th pixel starting at the 2nd.
-
-    The kernel has 12 taps, so that it sits half a pixel further: in the middle of the 4×4 pixels that one stands for.
-    Borders continue outwards.
-    """
-    taps = cv2.getGaussianKernel(_BLUR_TAPS, BLUR_SIGMA, cv2.CV_64F)
-    middle = _BLUR_TAPS // 2 - 1
-    blurred = cv2.sepFilter2D(picture, cv2.CV_64F, taps, taps, anchor=(middle, middle), borderType=cv2.BORDER_REPLICATE)
-    return np.round(blurred[1::SCALE, 1::SCALE]).astype(np.uint8)
+    """``(H, W, 3)`` uint8 -> a quarter: blurred, then every 4th pixel (``train.restoration_compressed.thinned``)."""
+    return _bytes(thinned(_picture(picture))).numpy()
 
 
 def _clip(
