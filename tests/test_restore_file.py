@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as functional
+from small_nets import FMANET
 from test_files import facts, moving
 from torch import nn
 from video.clips import info, with_tone
@@ -15,7 +16,7 @@ from comfy_fusionfft.checkpoints import save
 from comfy_fusionfft.cli import main
 from comfy_fusionfft.contract import Span
 from comfy_fusionfft.errors import Cancelled, InputError, OutputExistsError
-from comfy_fusionfft.families.fmanet import FAMILY, FMANetConfig
+from comfy_fusionfft.families.fmanet import FAMILY
 from comfy_fusionfft.files import restore_file
 from comfy_fusionfft.host import PlainHost
 from comfy_fusionfft.video import open_clip, write_clip
@@ -127,21 +128,8 @@ def test_in_memory_with_cuts_found_and_settings_passed_on():
 
 @pytest.fixture
 def weights(tmp_path):
-    config = FMANetConfig(
-        channels=12,
-        pairs=3,
-        blocks=1,
-        attention=1,
-        heads=2,
-        dense_blocks=1,
-        dense_layers=1,
-        growth=4,
-        hidden=8,
-        degradation_kernel=4,
-        restoration_kernel=3,
-    )
     torch.manual_seed(3)
-    return save(FAMILY.build(config).state_dict(), tmp_path / "small.safetensors", family=FAMILY, config=config)
+    return save(FAMILY.build(FMANET).state_dict(), tmp_path / "small.safetensors", family=FAMILY, config=FMANET)
 
 
 def test_the_command_makes_what_the_library_makes(source, tmp_path, weights, capsys):

@@ -9,10 +9,11 @@ import av
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_nets import FMANET
 from test_locales import pack
 
 from comfy_fusionfft import api
-from comfy_fusionfft.families.fmanet import FAMILY, FMANetConfig
+from comfy_fusionfft.families.fmanet import FAMILY
 from comfy_fusionfft.files import restore_file
 from comfy_fusionfft.video import open_clip
 from devhost.client import InvalidGraph
@@ -20,19 +21,6 @@ from tests.nodes.graphs import LIKE_THE_NODES, PLAIN, Graph, Link, frames, fusio
 from tests.nodes.test_interpolate_video import pixels, sound_seconds, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SMALL = FMANetConfig(
-    channels=12,
-    pairs=3,
-    blocks=1,
-    attention=1,
-    heads=2,
-    dense_blocks=1,
-    dense_layers=1,
-    growth=4,
-    hidden=8,
-    degradation_kernel=4,
-    restoration_kernel=3,
-)
 NAME = "my_fmanet.safetensors"
 ODD = {"height": 21, "width": 27}
 LOSSLESS = of("codec", "ffv1 (mkv)")
@@ -52,7 +40,7 @@ def written(host, folder: str):
     path = host.server.models / folder / NAME
     path.parent.mkdir(exist_ok=True)
     torch.manual_seed(3)
-    save_file(FAMILY.build(SMALL).state_dict(), path)
+    save_file(FAMILY.build(FMANET).state_dict(), path)
     yield path
     path.unlink()
 
