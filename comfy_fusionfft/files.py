@@ -85,16 +85,13 @@ def interpolate_file(
     for input that cannot be used, OutputExistsError without ``overwrite``, Cancelled after a stop (the
     message names the playable partial output).
     """
-    from .video import check_target, open_clip, open_work, write_clip
+    from .video import check_target, open_work, write_clip
 
     if audio not in AUDIO:
         raise InputError(f"audio {audio!r} is not known: use {', '.join(AUDIO)}")
     host = host or PlainHost()
     pace, settings = split_pace(settings)
-    if isinstance(source, (str, Path)):
-        clip = open_clip(source, rate=None if rate is None else exact_rate(rate))
-    else:
-        clip = source
+    clip = _opened(source, rate)
     check_target(target, clip.info, overwrite)
     how = {"cuts": cuts, "at_cut": at_cut, "dedupe": dedupe, "hold_below": hold_below}
     motion = {"scale": scale, "uhd": uhd, "ensemble": ensemble}
@@ -159,14 +156,12 @@ def restore_file(
     weights, settings: see api.load_restorer. cuts, tile: see api.restore. on_room: told, before the first frame, how
     the pictures will fit into memory. The rest is as for interpolate_file, and so are the errors.
     """
-    from .video import Sound, check_target, open_clip, open_work, write_clip
+    from .video import Sound, check_target, open_work, write_clip
 
     if audio not in ("keep", "drop"):
         raise InputError(f"audio {audio!r} is not known: use keep or drop")
     host = host or PlainHost()
-    clip = source
-    if isinstance(source, (str, Path)):
-        clip = open_clip(source, rate=None if rate is None else exact_rate(rate))
+    clip = _opened(source, rate)
     info = clip.info
     check_target(target, info, overwrite)
     work = None
@@ -224,12 +219,18 @@ def inspect_file(
 
     timeline, report: see interpolate_file. dedupe: what repeats would become if they were left out.
     """
-    from .video import open_clip
-
-    clip = open_clip(source, rate=None if rate is None else exact_rate(rate))
+    clip = _opened(source, rate)
     look = look_through(clip, cuts="auto", dedupe=dedupe, rate=clip.info.rate, host=host)
     _put_out(clip, look, timeline, report)
     return look.lines()
+
+
+def _opened(source: str | Path | Clip, rate: Fraction | float | str | None) -> Clip:
+    from .video import open_clip
+
+    if not isinstance(source, (str, Path)):
+        return source
+    return open_clip(source, rate=None if rate is None else exact_rate(rate))
 
 
 def _put_out(

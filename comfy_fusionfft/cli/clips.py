@@ -24,6 +24,7 @@ from .shared import (
     integers,
     output_options,
     plain_host,
+    resume_option,
     say,
     words,
 )
@@ -70,12 +71,7 @@ def add_interpolate(parser: argparse.ArgumentParser) -> None:
         help="sound: as it is, fitted to the speed with its pitch kept or like a tape, or none (default: auto: keep "
         "where the speed stays, else stretch)",
     )
-    parser.add_argument(
-        "--no-resume",
-        dest="resume",
-        action="store_false",
-        help="start afresh and keep nothing of a run that fails; otherwise the same command goes on where it stopped",
-    )
+    resume_option(parser)
     parser.add_argument("--plot", metavar="FILE.png", help="draw how sure the made frames are")
     device_options(parser)
 

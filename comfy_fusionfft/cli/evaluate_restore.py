@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..evaluate.restoration import evaluate_restoration
-from .restoring import ENDS, OWN
+from .restoring import network_options, network_settings
 from .shared import defaults, device_options, plain_host, say, tile_side, words
 
 
@@ -55,13 +55,7 @@ def add_evaluate_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--longest-side", type=int, default=default["longest_side"], help="pixels clips are reduced to (default: 720)"
     )
-    parser.add_argument("--ends", choices=ENDS, help="fmanet: what it sees beyond the ends of a clip")
-    parser.add_argument("--chunk", type=int, metavar="N", help="ftvsr: frames that help each other")
-    parser.add_argument("--context", type=int, metavar="N", help="ftvsr: further ones on each side, not shown")
-    parser.add_argument("--blend", type=int, metavar="N", help="ftvsr: frames mixed with those of the next chunk")
-    parser.add_argument(
-        "--padding", choices=("replicate", "reference"), help="ftvsr: to whole patches, or as published"
-    )
+    network_options(parser)
     parser.add_argument(
         "--tile", type=tile_side, default=default["tile"], metavar="PX", help="auto (default), none, or pixels"
     )
@@ -82,7 +76,7 @@ def _rates(text: str) -> tuple[int | None, ...]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     settings = {name: getattr(options, name) for name in defaults(evaluate_restoration) if hasattr(options, name)}
-    settings |= {name: getattr(options, name) for name in OWN if getattr(options, name) is not None}
+    settings |= network_settings(options)
 
     def show(done: int, total: int, clip: str) -> None:
         if clip and not options.quiet:

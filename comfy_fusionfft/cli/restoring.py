@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 from ..contract import Ends
 from ..engine import Room
 from ..families.ftvsr.model import BLEND, CHUNK, CONTEXT
 from ..files import restore_file
 from .clips import cut_numbers
-from .shared import defaults, device_options, output_options, plain_host, say, tile_side
+from .shared import defaults, device_options, output_options, plain_host, resume_option, say, tile_side
 
 
 def add_restore(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,27 @@ def add_restore(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="work on overlapping squares of this side; none: on whole pictures (default: auto, as memory demands)",
     )
+    network_options(parser)
+    parser.add_argument(
+        "--cuts",
+        type=cut_numbers,
+        default=default["cuts"],
+        metavar="I,…",
+        help="auto (default), none, or frames that begin a new shot: 120,345; nothing is looked up across them",
+    )
+    output_options(parser)
+    parser.add_argument("--audio", choices=("keep", "drop"), default=default["audio"], help="(default: keep)")
+    resume_option(parser)
+    device_options(parser)
+
+
+ENDS: tuple[Ends, ...] = ("replicate", "reflect")
+OWN = ("ends", "chunk", "context", "blend", "padding")
+"""Settings that only some networks have."""
+
+
+def network_options(parser: argparse.ArgumentParser) -> None:
+    """``OWN``."""
     parser.add_argument(
         "--ends",
         choices=ENDS,
@@ -44,32 +66,16 @@ def add_restore(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--padding", choices=("replicate", "reference"), help="to whole patches (default), or as published"
     )
-    parser.add_argument(
-        "--cuts",
-        type=cut_numbers,
-        default=default["cuts"],
-        metavar="I,…",
-        help="auto (default), none, or frames that begin a new shot: 120,345; nothing is looked up across them",
-    )
-    output_options(parser)
-    parser.add_argument("--audio", choices=("keep", "drop"), default=default["audio"], help="(default: keep)")
-    parser.add_argument(
-        "--no-resume",
-        dest="resume",
-        action="store_false",
-        help="start afresh and keep nothing of a run that fails; otherwise the same command goes on where it stopped",
-    )
-    device_options(parser)
 
 
-ENDS: tuple[Ends, ...] = ("replicate", "reflect")
-OWN = ("ends", "chunk", "context", "blend", "padding")
-"""Settings that only some networks have."""
+def network_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Those of ``OWN`` that were given."""
+    return {name: getattr(options, name) for name in OWN if getattr(options, name) is not None}
 
 
 def _restore(options: argparse.Namespace) -> int:
     settings = {name: getattr(options, name) for name in defaults(restore_file) if hasattr(options, name)}
-    settings |= {name: getattr(options, name) for name in ("weights", *OWN) if getattr(options, name) is not None}
+    settings |= {"weights": options.weights, **network_settings(options)}
     start = time.monotonic()
     with plain_host(options) as host:
         written = restore_file(options.source, options.target, host=host, on_room=_say_room, **settings)

@@ -67,6 +67,15 @@ def output_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def resume_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-resume",
+        dest="resume",
+        action="store_false",
+        help="start afresh and keep nothing of a run that fails; otherwise the same command goes on where it stopped",
+    )
+
+
 def device_options(parser: argparse.ArgumentParser) -> None:
     from ..host import PlainHost
 

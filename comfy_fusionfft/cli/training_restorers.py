@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,10 +51,7 @@ def add_train_fmanet(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_fmanet(options: argparse.Namespace) -> int:
-    sizes = {name: getattr(options, name) for name in ("channels", "blocks", "dense_blocks", "growth")}
-    sizes = {name: size for name, size in sizes.items() if size is not None}
-    if sizes and options.start:
-        raise InputError(f"--{next(iter(sizes)).replace('_', '-')} is for a new network; the one of --from has its own")
+    sizes = _sizes(options, ("channels", "blocks", "dense_blocks", "growth"))
     config = FMANetConfig()
     if options.start:
         net = load(find(options.start, kind="restore")).module
@@ -81,6 +79,14 @@ def _train_fmanet(options: argparse.Namespace) -> int:
     material = options.reds or packs_of(options, frames=FRAMES, windows_per_clip=3)
     how = {"precision": options.precision, "stages": options.stages, "clip": options.clip}
     return run_training(recipe, material, options, options.steps, decay=0.0, **how)
+
+
+def _sizes(options: argparse.Namespace, names: Iterable[str]) -> dict[str, int]:
+    """Those that were given, which is for new networks alone."""
+    sizes = {name: size for name in names if (size := getattr(options, name)) is not None}
+    if sizes and options.start:
+        raise InputError(f"--{next(iter(sizes)).replace('_', '-')} is for a new network; the one of --from has its own")
+    return sizes
 
 
 _FTVSR_SIZES = {
@@ -132,10 +138,7 @@ def add_train_ftvsr(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_ftvsr(options: argparse.Namespace) -> int:
-    sizes = {name: getattr(options, name) for name in ("keyframe_step", *_FTVSR_SIZES)}
-    sizes = {name: size for name, size in sizes.items() if size is not None}
-    if sizes and options.start:
-        raise InputError(f"--{next(iter(sizes)).replace('_', '-')} is for a new network; the one of --from has its own")
+    sizes = _sizes(options, ("keyframe_step", *_FTVSR_SIZES))
     folders = (options.packs, options.clips, options.reds, options.vimeo)
     if sum(each is not None for each in folders) != 1:
         raise InputError("training needs --packs DIR, --clips DIR, --reds DIR or --vimeo DIR: give one of them")

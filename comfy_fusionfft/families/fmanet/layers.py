@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.precision import exactly
 from .config import FMANetConfig
 
 SLOPE = 0.2
-_AUTOCAST = ("cpu", "cuda", "xpu")
-"""Devices that every version of PyTorch knows autocast for; elsewhere even switching it off is an error."""
 
 
 class TimeConvolution(nn.Conv3d):
@@ -204,9 +203,3 @@ class MultiAttention(nn.Module):
         if self.degraded:
             made.append((self.norm3, self.da_attn, kernels, self.norm4, self.ffn2))
         return made
-
-
-def exactly(device: torch.device) -> torch.autocast:
-    """A context in which autocast is off."""
-    kind = device.type if device.type in _AUTOCAST else "cpu"
-    return torch.autocast(kind, enabled=False)

@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InputError
+from ...ops.precision import exactly
 from ...train.restoration_blur import INSTANTS, BlurDraw, BlurSampler, Restorations
 from ...train.restoration_labels import Motion, labels
 from ...train.restoration_reds import RedsSampler, find_reds, is_reds
 from ...train.restoration_validate import Made, RestorationValidation, validate
 from .config import FMANetConfig
-from .layers import exactly
 from .net import Degradation, FMANet
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...ops import dct
+from ...ops.precision import Float32, exactly
 from ...ops.warp import backward_warp
 from .config import BLOCKS, COLOURS, FTVSRConfig
-from .layers import SLOPE, Convolution, Float32, ResidualBlocks, exactly
+from .layers import SLOPE, Convolution, ResidualBlocks
 
 SCORE_BYTES = 1 << 28
 """Of scores that exist at a time on devices without fused attention."""

@@ -4,33 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.strips import strips
 
 SLOPE = 0.1
-_AUTOCAST = ("cpu", "cuda", "xpu")
-"""Devices that every version of PyTorch knows autocast for; elsewhere even switching it off is an error."""
-
-
-def exactly(device: torch.device) -> torch.autocast:
-    """A context in which autocast is off."""
-    return torch.autocast(device.type if device.type in _AUTOCAST else "cpu", enabled=False)
-
-
-class Float32(nn.Module):
-    """Keeps float32 where a network is brought to half precision."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        def kept(tensor: Tensor) -> Tensor:
-            made = fn(tensor)
-            if made.dtype not in (torch.float16, torch.bfloat16):
-                return made
-            return torch.empty_like(made, dtype=torch.float32).copy_(tensor)  # on the device, in the layout of ``made``
-
-        return super()._apply(kept, recurse)
 
 
 class Convolution(nn.Conv2d):

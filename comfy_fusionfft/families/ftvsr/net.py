@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from ...ops.dct import SIDE
 from ...ops.pad import crop
+from ...ops.precision import exactly
 from ...ops.warp import backward_warp
 from .config import FTVSRConfig
 from .frequency import FrequencyTransformer
-from .layers import SLOPE, Convolution, ResidualBlocks, exactly, in_strips
+from .layers import SLOPE, Convolution, ResidualBlocks, in_strips
 from .spynet import Pyramid, SPyNet, resized_flow
 from .trajectory import KeyFrames, TrajectoryAttention
 

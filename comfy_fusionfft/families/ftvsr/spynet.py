@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.precision import Float32
 from ...ops.warp import backward_warp
-from .layers import Float32, in_strips
+from .layers import in_strips
 
 WIDTHS = (8, 32, 64, 32, 16, 2)
 """Planes: both pictures and the flow so far, …, what is added to the flow."""

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.precision import exactly
 from .config import PATCH
-from .layers import Convolution, exactly
+from .layers import Convolution
 
 SURROUNDINGS = ((4, 0), (6, 1), (8, 2))
 """What is remembered of a patch: itself, and more around it shrunk to its size. Side, and pixels beyond it."""

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from ...ops.precision import Float32, exactly
+
 SLOPE = 0.1
-_AUTOCAST = ("cpu", "cuda", "xpu")
-"""Devices that every version of PyTorch knows autocast for; elsewhere even switching it off is an error."""
 
 
-class Exact(nn.Module):
+class Exact(Float32):
     """Keeps float32 where a network is brought to bfloat16: the coarsest layers are a twentieth of the arithmetic, and
     what 8 bits blur in them all later ones build on."""
 
+    refused = (torch.bfloat16,)
+
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if x.device.type not in _AUTOCAST:
+        with exactly(x.device):
             return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        def kept(tensor: Tensor) -> Tensor:
-            made = fn(tensor)
-            if made.dtype != torch.bfloat16:
-                return made
-            return torch.empty_like(made, dtype=torch.float32).copy_(tensor)  # on the device, in the layout of ``made``
-
-        return super()._apply(kept, recurse)
 
 
 class Convolution(nn.Conv2d):
