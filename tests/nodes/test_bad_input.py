@@ -159,8 +159,8 @@ def test_wrong_files(either_host):
     (folder / "page.safetensors").write_bytes(b"<html>not found</html>" * 9)
     expected = {
         "film.safetensors": "no network known here (not FMA-Net: no tensor degradation_learning_network."
-        "feature_extractor.0.weight; not FTVSR: no tensor feat_extractor.main.0.weight; not FusionFFT: no tensor encoder.stem.weight; not "
-        "multi-hypothesis",
+        "feature_extractor.0.weight; not FTVSR: no tensor feat_extractor.main.0.weight; not FusionFFT: no tensor "
+        "encoder.stem.weight; not multi-hypothesis",
         "pickle.safetensors": "is a pickle, which could run code",
         "page.safetensors": "is a web page, not weights; download the file again",
     }
