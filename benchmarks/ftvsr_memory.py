@@ -5,9 +5,10 @@
 
 Every figure comes from a process of its own, with random weights, on the CPU. ``peak`` is the largest resident set of
 the process, ``first chunk`` the same when the first picture came out; ``estimate`` is what the restorer had said it
-would take, and ``weights`` what was there before. The attention as published writes down how much each token looks at
-each other one; both ways are given the tokens of one frame of the size. ``--blocks N`` is for a quick look: a network
-with so many residual blocks instead of 60.
+would take, and ``weights`` what was there before. Seconds are those of the processor: on a busy machine a clock says
+little. The attention as published writes down how much each token looks at each other one; both ways are given the
+tokens of one frame of the size. ``--blocks N`` is for a quick look: a network with so many residual blocks instead of
+60.
 """
 
 from __future__ import annotations
@@ -75,10 +76,10 @@ def clip(options: argparse.Namespace, count: int) -> dict[str, float]:
     torch.manual_seed(0)
     net = host.place(FTVSR(FTVSRConfig(options.keyframe_step, blocks=options.blocks)))
     model = Restore(net, chunk=options.chunk, context=options.context, blend=options.blend)
-    before, start, first = peak(), time.perf_counter(), 0.0
+    before, start, first = peak(), time.process_time(), 0.0
     for number, _ in enumerate(restore(moving(count, height, width), model, host, tile="none")):
         first = peak() if number == 0 else first
-    took = time.perf_counter() - start
+    took = time.process_time() - start
     estimate = model.working_bytes(height, width) / 1e9
     sizes = {"weights": before, "first chunk": first, "peak": peak(), "estimate": before + estimate}
     return sizes | {"seconds": took, "s a frame": took / count}
@@ -102,14 +103,14 @@ def attention(options: argparse.Namespace, way: str) -> dict[str, float]:
     torch.manual_seed(0)
     ours = MultiheadAttention(config.token, config.heads)
     seen = [torch.randn(1, tokens, config.token) for _ in range(3)]
-    before, start = peak(), time.perf_counter()
+    before, start = peak(), time.process_time()
     if way == "fused":
         ours(*seen)
     else:
         theirs = torch.nn.MultiheadAttention(config.token, config.heads, batch_first=True)
         theirs.load_state_dict(ours.state_dict())
         theirs(*seen)
-    took = time.perf_counter() - start
+    took = time.process_time() - start
     return {"tokens": tokens, "seconds": took, "peak": peak(), "added": peak() - before}
 
 

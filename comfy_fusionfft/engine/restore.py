@@ -20,6 +20,7 @@ from .fit import Fitted
 from .promises import Promise, kept
 from .room import Tile, room_for
 from .run import alike
+from .shortage import in_words
 from .store import Store, StoreWindow
 from .transfer import Pending, transfer_for
 
@@ -51,9 +52,10 @@ def restore(
     seen_first = max(shot, step - restorer.span.context)
     source = frames.frames(seen_first) if hasattr(frames, "frames") else islice(frames, seen_first, None)
     steps = _Run(restorer, host, cuts, alike(source), seen_first, tile)
-    for number, frame in enumerate(kept(steps.promised(shot, step, done), steps.transfer.ahead), done + 1):
-        host.progress(number, total, frame.pixels)
-        yield frame
+    with in_words(host):
+        for number, frame in enumerate(kept(steps.promised(shot, step, done), steps.transfer.ahead), done + 1):
+            host.progress(number, total, frame.pixels)
+            yield frame
 
 
 def _step_that_makes(frame: int, shot: int, span: Span) -> int:
@@ -100,7 +102,7 @@ class _Run:
                 if number in carried:
                     picture = carried.pop(number).lerp(picture, (number - start + 1) / (span.blend + 1))
                 if number >= settled:
-                    carried[number] = picture
+                    carried[number] = picture.clone()  # not a part of what would keep the whole step alive
                 elif number >= done:
                     yield self._promise(number, picture)
                 del picture

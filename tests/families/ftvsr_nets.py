@@ -2,21 +2,10 @@
 
 import torch
 import torch.nn.functional as F
+from small_nets import FTVSR as TINY
 
 from comfy_fusionfft.families.ftvsr import FTVSRConfig
 from comfy_fusionfft.families.ftvsr.net import FTVSR
-
-TINY = FTVSRConfig(
-    keyframe_step=2,
-    channels=8,
-    extractor_blocks=1,
-    blocks=2,
-    coefficients=16,
-    coefficient_extractor_blocks=1,
-    coefficient_blocks=1,
-    token=128,
-    flow_levels=3,
-)
 
 
 def tiny_net(**changed) -> FTVSR:

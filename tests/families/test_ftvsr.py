@@ -25,6 +25,7 @@ from comfy_fusionfft.families.ftvsr import FAMILY, FTVSRConfig
 from comfy_fusionfft.families.ftvsr.config import canonical, detect, metadata
 from comfy_fusionfft.families.ftvsr.frequency import attention
 from comfy_fusionfft.families.ftvsr.net import FTVSR, in_blocks
+from comfy_fusionfft.families.ftvsr.shelf import Shelf
 from comfy_fusionfft.families.ftvsr.trajectory import SURROUNDINGS, KeyFrames, as_picture, as_rows, surroundings
 from comfy_fusionfft.ops.dct import patterns
 
@@ -263,7 +264,7 @@ def test_key_frames_are_followed_and_the_best_is_taken():
     def maps(picture: torch.Tensor, side: int, beyond: int) -> torch.Tensor:
         return surroundings(picture, side, beyond).view(batch, height, width, -1).permute(0, 3, 1, 2)
 
-    keyframes, places, known = KeyFrames(3), [], []
+    keyframes, places, known = KeyFrames(3, Shelf()), [], []
     for i in range(4):
         if i:
             keyframes.move(flows[i])

@@ -12,7 +12,8 @@ from comfy_fusionfft.engine import restore
 from comfy_fusionfft.errors import InputError
 from comfy_fusionfft.families.ftvsr import FAMILY, FTVSRConfig
 from comfy_fusionfft.families.ftvsr.model import Restore
-from comfy_fusionfft.families.ftvsr.net import FTVSR, Shelf, resized
+from comfy_fusionfft.families.ftvsr.net import FTVSR, resized
+from comfy_fusionfft.families.ftvsr.shelf import Shelf
 from comfy_fusionfft.host import PlainHost
 
 
@@ -22,18 +23,24 @@ def test_the_same_numbers_in_strips_and_put_away(monkeypatch):
     whole = list(net.restored(frames))
     monkeypatch.setattr("comfy_fusionfft.families.ftvsr.spynet.STRIP_BYTES", 1)
     monkeypatch.setattr("comfy_fusionfft.families.ftvsr.net.STRIP_PIXELS", 1)
-    calls = []
-
-    class Away(Shelf):
-        def put(self, tensor):
-            calls.append(tensor.shape)
-            return super().put(tensor).clone()
-
-    parts = list(net.restored(frames, Away(torch.device("cpu"), lambda: calls.append(None))))
+    checks = []
+    parts = list(net.restored(frames, Shelf(torch.device("cpu"), lambda: checks.append(None))))
     for part, picture in zip(parts, whole, strict=True):
         torch.testing.assert_close(part, picture, atol=5e-6, rtol=0)
-    assert calls.count(None) == 4 * len(frames)
-    assert len(calls) == (4 + 6) * len(frames)
+    assert len(checks) == 4 * len(frames)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@torch.inference_mode()
+def test_a_row_is_one_piece_of_memory(layout):
+    """So that it leaves no holes, and nothing of it is held by what is made of it."""
+    row = Shelf().row(3)
+    tensors = [torch.randn(2, 3, 5, 7).contiguous(memory_format=layout) for _ in range(3)]
+    for number in (2, 0, 1):
+        row[number] = tensors[number]
+    for number, tensor in enumerate(tensors):
+        assert row[number].equal(tensor) and row[number].stride() == tensor.stride()
+    assert len({row[number].untyped_storage().data_ptr() for number in range(3)}) == 1
 
 
 def test_a_run_can_be_ended_between_frames():
@@ -95,6 +102,10 @@ def test_off_the_cpu():
     assert [(tuple(each.shape), each.device.type, each.dtype) for each in made] == [
         ((1, 3, 128, 192), "meta", torch.float32)
     ] * 3
+    row = Shelf(torch.device("meta")).row(2)
+    with torch.inference_mode():
+        row[1] = torch.ones(2, 3)
+    assert row[1].is_meta
     model = Restore(net)
     needed = model.working_bytes(180, 320)
     assert model.shrink() and not model.shrink()

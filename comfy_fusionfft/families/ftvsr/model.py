@@ -21,16 +21,17 @@ from ...ops import dct
 from ...ops.limits import limit_, limits
 from ...ops.pad import crop, pad_to
 from .config import COLOURS
-from .net import FTVSR, Shelf, resized
+from .net import FTVSR, resized
+from .shelf import Shelf
 from .trajectory import SURROUNDINGS
 
 CHUNK, CONTEXT, BLEND = 24, 3, 2
 """With synthetic weights, the picture at a chunk's end differs from that of an uncut clip three times as much as one
 from its middle; where these are cut and mixed, by as much as elsewhere."""
 Padding = Literal["replicate", "reference"]
-_WORKING_BYTES, _WORKING_NUMBERS = 4000, 3000
-"""For a small picture's pixel, in float32 and in the precision of the weights: as measured, at 160×96 and 320×180."""
-_ALWAYS_BYTES = 1 << 26
+_WORKING_BYTES, _WORKING_NUMBERS = 6400, 700
+"""For a small picture's pixel, in float32 and in the precision of the weights: as measured, at 96×64 to 320×180."""
+_ALWAYS_NUMBERS = 1 << 25
 """Whatever the size: weights in other layouts."""
 
 
@@ -85,27 +86,24 @@ class Restore:
         return restored
 
     def _finish(self, made: Tensor, picture: Tensor, into: Tensor) -> None:
-        allowed = limits(picture[:, :3])
-        colour = into[:, :3]
-        limit_(colour.copy_(made), allowed)
+        into[:, :3] = made
         if picture.shape[1] > 3:
-            alpha = into[:, 3:].copy_(resized(picture[:, 3:])).clamp_(0, 1)
-            # Premultiplied colour beyond its alpha would shine at soft edges.
-            torch.minimum(colour, alpha * allowed[1], out=colour)
+            into[:, 3:] = resized(picture[:, 3:])
+        limit_(into, limits(picture))
 
     def working_bytes(self, height: int, width: int) -> int:
         config, one = self.net.config, self.net.conv_last.weight.element_size()
         if self.padding == "replicate":
             height, width = (-(-side // config.modulus) * config.modulus for side in (height, width))
         pixels, frames = height * width, self.span.makes + 2 * self.span.context
-        # Bytes for a small picture's pixel: of what waits of a frame, and of what is remembered of a key frame.
+        # Bytes for a small picture's pixel: of what is kept of a frame, and of what is remembered of a key frame.
         features, coefficients = config.channels * one, config.coefficients * one * self.scale**2 // dct.PATTERNS
         remembered = -(-frames // config.keyframe_step) * (1 + len(SURROUNDINGS)) * features
-        first, then = 2 * max(features, coefficients) * frames + remembered, 3 * coefficients * frames
+        first, then = 2 * (features + coefficients) * frames + remembered, 3 * coefficients * frames
         large = COLOURS * 4 * self.scale**2
         held = 0 if self._shelf.away else max(first, then) + large * frames
         made = (large + large // COLOURS) * self.span.makes  # with alpha
-        return pixels * (held + made + _WORKING_BYTES + _WORKING_NUMBERS * one) + _ALWAYS_BYTES
+        return pixels * (held + made + _WORKING_BYTES + _WORKING_NUMBERS * one) + _ALWAYS_NUMBERS * one
 
     def shrink(self) -> bool:
         """Keep what waits in the memory of the CPU from now on; False: it is there already."""

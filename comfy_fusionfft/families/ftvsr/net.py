@@ -13,7 +13,7 @@ Source: Z. Qiu et al., "Learning Spatiotemporal Frequency-Transformer for Compre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,31 +26,13 @@ from ...ops.warp import backward_warp
 from .config import FTVSRConfig
 from .frequency import FrequencyTransformer
 from .layers import SLOPE, Convolution, ResidualBlocks, in_strips
+from .shelf import Row, Shelf
 from .spynet import Pyramid, SPyNet, resized_flow
 from .trajectory import KeyFrames, TrajectoryAttention
 
 _HALO = 2
 STRIP_PIXELS = 6 * 1024
 """Of a small picture that are enlarged at a time, beside the halo: a sixteenth as many numbers per channel are made."""
-
-
-class Shelf:
-    """Where what waits for its turn is kept: where it was made, or away from there.
-
-    away: a device with more memory; None: things stay where they are. check: called between frames of every pass; what
-        it raises ends the run.
-    """
-
-    def __init__(self, away: torch.device | None = None, check: Callable[[], None] | None = None) -> None:
-        self.away, self.check = away, check or (lambda: None)
-
-    def put(self, tensor: Tensor) -> Tensor:
-        return tensor if self.away is None else tensor.to(self.away)
-
-    def take(self, tensors: list[Tensor | None], number: int, device: torch.device) -> Tensor:
-        """Number ``number``, on ``device``; nothing is left of it in the list."""
-        tensor, tensors[number] = tensors[number], None
-        return tensor.to(device)
 
 
 class Upsample(nn.Module):
@@ -90,24 +72,21 @@ class FTVSR(nn.Module):
         """
         shelf = shelf or Shelf()
         size = [self.config.scale * side for side in frames[0].shape[2:]]
-        pictures: list[Tensor | None] = []
-        features: list[Tensor | None] = []
-        questions: list[Tensor | None] = []
+        pictures, features, questions = (shelf.row(len(frames)) for _ in range(3))
         back, ahead = [], []  # motion from each frame to the next, and from the next to each
         pyramid = None
-        for small, picture in zip(frames, self.enlarged(frames, shelf), strict=True):
+        for number, (small, picture) in enumerate(zip(frames, self.enlarged(frames, shelf), strict=True)):
             picture = in_blocks(picture)
             known = self.FTT.known(picture)
             if len(frames) > 1:
-                questions.append(shelf.put(self.FTT.asked(in_blocks(resized(small)), known)))
+                questions[number] = self.FTT.asked(in_blocks(resized(small)), known)
                 before, pyramid = pyramid, self.spynet.pyramid(picture)
                 if before is not None:
                     dtype = self.conv_last.weight.dtype
                     both = self._motion(before, pyramid, picture.shape[2:], known.shape[2:], dtype)
                     back.append(both[0])
                     ahead.append(both[1])
-            features.append(shelf.put(known))
-            pictures.append(shelf.put(picture))
+            features[number], pictures[number] = known, picture
         del pyramid, picture, known
         yield from (crop(made, size) for made in self._improved(pictures, features, questions, back, ahead, shelf))
 
@@ -116,13 +95,14 @@ class FTVSR(nn.Module):
         shelf = shelf or Shelf()
         back, ahead = self.motion(frames)
         count, step = len(frames), self.config.keyframe_step
-        features = [shelf.put(self.feat_extractor(frame)) for frame in frames]
-        backward: list[Tensor | None] = [None] * count
+        features, backward = shelf.row(count), shelf.row(count)
+        for number, frame in enumerate(frames):
+            features[number] = self.feat_extractor(frame)
         keys = range(count - 1, 0, -step)
         for number, state in self._carried(frames, features, range(count - 1, -1, -1), back, keys, shelf):
-            backward[number] = shelf.put(state)
+            backward[number] = state
         for number, state in self._carried(frames, features, range(count), ahead, range(0, count, step), shelf):
-            known = (shelf.take(each, number, state.device) for each in (backward, features))
+            known = (each[number].to(state.device) for each in (backward, features))
             yield self._picture(*known, state, frames[number].float())
 
     def motion(self, frames: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -148,14 +128,14 @@ class FTVSR(nn.Module):
     def _carried(
         self,
         frames: Sequence[Tensor],
-        features: Sequence[Tensor],
+        features: Row,
         order: Sequence[int],
         flows: Sequence[Tensor],
         keys: Sequence[int],
         shelf: Shelf,
     ) -> Iterator[tuple[int, Tensor]]:
         """What is known of each frame after those before it in ``order``."""
-        keyframes, state = KeyFrames(len(keys), shelf.away), None
+        keyframes, state = KeyFrames(len(keys), shelf), None
         for last, number in zip((None, *order), order, strict=False):
             shelf.check()
             seen = features[number].to(frames[number].device)
@@ -186,34 +166,23 @@ class FTVSR(nn.Module):
         return self.conv_last(made)
 
     def _improved(
-        self,
-        pictures: list[Tensor | None],
-        features: list[Tensor | None],
-        questions: list[Tensor | None],
-        back: list[Tensor],
-        ahead: list[Tensor],
-        shelf: Shelf,
+        self, pictures: Row, features: Row, questions: Row, back: list[Tensor], ahead: list[Tensor], shelf: Shelf
     ) -> Iterator[Tensor]:
-        """What the second of both networks makes, in order; the lists are empty in the end."""
-        count, device = len(pictures), self.spynet.mean.device
-        backward: list[Tensor | None] = [None] * count
-        state = None
+        """What the second of both networks makes, in order."""
+        count, device = len(back) + 1, self.spynet.mean.device
+        backward, state = shelf.row(count), None
         for number in range(count - 1, -1, -1):
             shelf.check()
-            known = features[number].to(device)
             carried = () if state is None else (state, questions[number].to(device), back[number])
-            state = self.FTT.carried(known, *carried)
-            backward[number] = shelf.put(state)
+            state = self.FTT.carried(features[number].to(device), *carried)
+            backward[number] = state
         state = None
         for number in range(count):
             shelf.check()
-            known = shelf.take(features, number, device)
-            carried = () if state is None else (state, shelf.take(questions, number, device), ahead[number - 1])
+            known = features[number].to(device)
+            carried = () if state is None else (state, questions[number].to(device), ahead[number - 1])
             state = self.FTT.carried(known, *carried)
-            made = shelf.take(backward, number, device), known, state, shelf.take(pictures, number, device)
-            del known, carried
-            yield self.FTT.made(*made)
-            del made
+            yield self.FTT.made(backward[number].to(device), known, state, pictures[number].to(device))
 
 
 def resized(small: Tensor) -> Tensor:

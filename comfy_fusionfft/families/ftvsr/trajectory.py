@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ...ops.precision import exactly
 from .config import PATCH
 from .layers import Convolution
+from .shelf import Shelf
 
 SURROUNDINGS = ((4, 0), (6, 1), (8, 2))
 """What is remembered of a patch: itself, and more around it shrunk to its size. Side, and pixels beyond it."""
@@ -66,12 +67,12 @@ def surroundings(state: Tensor, side: int, beyond: int) -> Tensor:
 class KeyFrames:
     """What is remembered of a pass over a clip, and where the patches of the frame at hand were then.
 
-    count: key frames there will be. home: where to keep them, None: where they were made.
+    count: key frames there will be. shelf: where to keep them.
     """
 
-    def __init__(self, count: int, home: torch.device | None = None) -> None:
-        self._count, self._home = count, home
-        self._looks: list[Looks] = []
+    def __init__(self, count: int, shelf: Shelf) -> None:
+        self._count, self._home = count, shelf.away
+        self._rows, self._scales = shelf.row(count), []
         self._places: list[Tensor] = []
         self._known: Tensor | None = None
 
@@ -83,8 +84,9 @@ class KeyFrames:
             shape = (self._count, len(SURROUNDINGS), patches, rows.shape[1])
             self._known = rows.new_empty(shape, dtype=state.dtype, device=self._home or rows.device)
         for number, (side, beyond) in enumerate(SURROUNDINGS):
-            self._known[len(self._looks), number].copy_(surroundings(state, side, beyond))
-        self._looks.append(Looks(rows.to(self._home or rows.device), scale))
+            self._known[len(self._scales), number].copy_(surroundings(state, side, beyond))
+        self._rows[len(self._scales)] = rows
+        self._scales.append(scale)
         self._places.append(torch.arange(patches, device=rows.device))
 
     def move(self, flow: Tensor) -> None:
@@ -105,9 +107,9 @@ class KeyFrames:
         assert self._known is not None
         rows, scale = looks(features)
         rows, best, chosen = rows.float(), None, None
-        for number, (seen, places) in enumerate(zip(self._looks, self._places, strict=True)):
-            there = _picked(seen.rows, places).float()
-            likeness = (rows * there).sum(1) * scale * seen.scale[places]
+        for number, (length, places) in enumerate(zip(self._scales, self._places, strict=True)):
+            there = _picked(self._rows[number], places).float()
+            likeness = (rows * there).sum(1) * scale * length[places]
             if best is None:
                 best, chosen = likeness, places
             else:
