@@ -64,6 +64,10 @@ class LoadRIFE(io.ComfyNode):
         return _known(model, "flow")
 
     @classmethod
+    def fingerprint_inputs(cls, model: str, dtype: str) -> str:
+        return _fingerprint(model, "flow")
+
+    @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         return io.NodeOutput(load_flow_model(model, dtype))
 
@@ -87,6 +91,10 @@ class LoadFusion(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model: str) -> bool | str:
         return _known(model, "fusion")
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, dtype: str) -> str:
+        return _fingerprint(model, "fusion")
 
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
@@ -120,6 +128,10 @@ class LoadWaveletVFI(io.ComfyNode):
         return model in _wavelet_names() or _known(model, "interpolation")
 
     @classmethod
+    def fingerprint_inputs(cls, model: str, dtype: str) -> str:
+        return _fingerprint(model, "interpolation")
+
+    @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         return io.NodeOutput(_load(model, "interpolation", dtype))
 
@@ -131,9 +143,11 @@ class LoadRestore(io.ComfyNode):
             node_id="FusionFFTLoadRestore",
             display_name="Load Restore Model",
             category="FusionFFT",
-            description="Loads a network that makes clips larger and sharper, such as FMA-Net, converted by "
-            "`fusionfft convert`; its authors' files have to be fetched by hand.",
-            search_aliases=["fma-net", "fmanet", "upscale model", "video super-resolution model", "deblur model"],
+            description="Loads a network that makes clips larger and sharper, FMA-Net or FTVSR, converted by "
+            "`fusionfft convert`; their authors' files have to be fetched by hand.",
+            search_aliases=[
+                *("fma-net", "fmanet", "ftvsr", "upscale model", "video super-resolution model", "deblur model"),
+            ],
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -150,6 +164,10 @@ class LoadRestore(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model: str) -> bool | str:
         return model in _restore_names() or _known(model, "restore")
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, dtype: str) -> str:
+        return _fingerprint(model, "restore")
 
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
@@ -228,12 +246,25 @@ def _is(name: str, kind: str) -> bool:
 
 def _known(name: str, kind: str) -> bool | str:
     """Whether a saved graph's choice can still be had, a downloaded file's old label included."""
+    if not isinstance(name, str):
+        return f"a {type(name).__name__} is given as model: choose one from the list"
     if name == NO_WEIGHTS or name.endswith(BUILT_IN) or name in _flow_names():
         return True
     if _there(name, kind) is not None or _there(_plain(name) + ".safetensors", kind):
         return True
     folder = comfy_host.download_folder()
     return f"no {kind} model {name!r} in {folder}: put the file there and press R, or choose another from the list"
+
+
+def _fingerprint(name: str, kind: str) -> str:
+    """Changes with the file, so that one that was replaced or deleted meanwhile is not answered from the cache."""
+    # A file that is downloaded is what its hash says, and shall not count as changed because it has arrived.
+    path = None if name.endswith((BUILT_IN, DOWNLOAD)) else _there(name, kind)
+    try:
+        about = path.stat() if path else None
+    except OSError:
+        about = None
+    return f"{path} {about.st_size} {about.st_mtime_ns}" if about else name
 
 
 def _plain(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -11,6 +11,7 @@ from ..comfy_fusionfft import api
 from ..comfy_fusionfft.contract import Restorer
 from ..comfy_fusionfft.engine import Room, Tile, room_for
 from ..comfy_fusionfft.errors import DeviceError, InputError
+from ..comfy_fusionfft.families.ftvsr.model import CHUNK, Padding
 from ..comfy_fusionfft.files import restore_file
 from ..comfy_fusionfft.fingerprint import fingerprint
 from ..comfy_fusionfft.look import Cuts, look_through
@@ -33,19 +34,22 @@ class RestoreClip(io.ComfyNode):
             "frames around it. As many frames come out as went in.",
             search_aliases=[
                 *("upscale", "upscale video", "super resolution", "video super-resolution", "vsr", "deblur"),
-                *("sharpen video", "x4", "fma-net", "fmanet", "restore"),
+                *("sharpen video", "x4", "fma-net", "fmanet", "ftvsr", "compressed video", "restore"),
             ],
             inputs=[
                 io.Image.Input("images", tooltip="The clip, as a batch in order of time."),
                 *_inputs(),
+                *_stretch_inputs(),
             ],
             outputs=[io.Image.Output(display_name="images")],
         )
 
     @classmethod
-    def execute(cls, images: Tensor, restore_model: Any, tile: str, ends: str, cuts: str) -> io.NodeOutput:
+    def execute(
+        cls, images: Tensor, restore_model: Any, tile: str, ends: str, cuts: str, chunk: int, padding: str
+    ) -> io.NodeOutput:
         clip = batches.clip(images)
-        restorer, _ = placed(restore_model, batches.size(images), ends)
+        restorer, _ = placed(restore_model, batches.size(images), ends=ends, chunk=chunk, padding=padding)
         return restored(clip, restorer, _tile(tile), shots.numbers(cuts, len(clip)))
 
 
@@ -60,7 +64,7 @@ class RestoreVideo(io.ComfyNode):
             "sound. Frames stream from file to file, and a run that was stopped goes on where it was.",
             search_aliases=[
                 *("upscale video", "video upscale", "video super-resolution", "vsr", "deblur video", "sharpen video"),
-                *("x4", "fma-net", "fmanet", "restore video"),
+                *("x4", "fma-net", "fmanet", "ftvsr", "compressed video", "restore video"),
             ],
             inputs=[
                 videos.input(),
@@ -72,6 +76,7 @@ class RestoreVideo(io.ComfyNode):
                     tooltip="The sound. keep: as it is (default). drop: none.",
                 ),
                 *saving.inputs(),
+                *_stretch_inputs(),
             ],
             outputs=[
                 io.Video.Output(display_name="video"),
@@ -92,11 +97,14 @@ class RestoreVideo(io.ComfyNode):
         audio: str,
         filename_prefix: str,
         codec: dict[str, Any],
+        chunk: int,
+        padding: str,
     ) -> io.NodeOutput:
         name, suffix = saving.FORMATS[codec["codec"]]
         clip = videos.opened(video, suffix, sound_goes_through=audio == "keep")
-        restorer, settings = placed(restore_model, (clip.info.height, clip.info.width), ends)
-        height, width = (restorer.scale * side for side in (clip.info.height, clip.info.width))
+        size = clip.info.height, clip.info.width
+        restorer, settings = placed(restore_model, size, ends=ends, chunk=chunk, padding=padding)
+        height, width = (restorer.scale * side for side in size)
         return restored_file(
             clip,
             comfy_host.output_place(filename_prefix, (height, width)),
@@ -137,17 +145,43 @@ def _inputs() -> list[io.Input]:
     ]
 
 
+def _stretch_inputs() -> list[io.Input]:
+    """Of networks that work on a stretch of a clip at a time."""
+    return [
+        io.Int.Input(
+            "chunk",
+            default=CHUNK,
+            min=4,
+            max=240,
+            step=4,
+            advanced=True,
+            tooltip="Frames that are worked on together, beside a few more at their ends. Default 24. More takes more "
+            "memory, and a little less time in all; less is the first thing to try where memory runs out. For networks "
+            "in which frames help each other over a stretch of the clip, such as FTVSR.",
+        ),
+        io.Combo.Input(
+            "padding",
+            options=list(get_args(Padding)),
+            default="replicate",
+            advanced=True,
+            tooltip="How pictures grow to whole patches. replicate: the last row and column are repeated, so that "
+            "every place is helped by other frames (default). reference: as published, where up to 15 rows and columns "
+            "at the bottom and right are not; choose it to compare with the authors' pictures. For FTVSR.",
+        ),
+    ]
+
+
 def _tile(text: str) -> Tile:
     return text if text in WHOLE else int(text)
 
 
-def placed(model: Any, size: tuple[int, int], ends: str) -> tuple[Restorer, dict[str, Any]]:
-    """On the device, with room for pictures of this height and width as far as the host can make it; and with which
-    settings of its own."""
+def placed(model: Any, size: tuple[int, int], **own: Any) -> tuple[Restorer, dict[str, Any]]:
+    """On the device, with room for pictures of this height and width as far as the host can make it; and those of the
+    settings ``own`` that this network has."""
     network = getattr(model, "model", None)
     if getattr(getattr(network, "family", None), "restorer", None) is None:
         raise InputError(f"a {type(model).__name__} is connected as restore model: use Load Restore Model")
-    settings = {"ends": ends} if "ends" in network.family.settings else {}
+    settings = {name: value for name, value in own.items() if name in network.family.settings}
     restorer = api.load_restorer(network, host=comfy_host.ComfyHost(), **settings)
     comfy_host.load_for([model], restorer.working_bytes(*size))
     return restorer, settings

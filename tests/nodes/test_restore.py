@@ -9,11 +9,12 @@ import av
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_nets import FMANET
+from small_nets import FMANET, FTVSR
 from test_locales import pack
 
 from comfy_fusionfft import api
-from comfy_fusionfft.families.fmanet import FAMILY
+from comfy_fusionfft.checkpoints import save
+from comfy_fusionfft.families import fmanet, ftvsr
 from comfy_fusionfft.files import restore_file
 from comfy_fusionfft.video import open_clip
 from devhost.client import InvalidGraph
@@ -21,7 +22,7 @@ from tests.nodes.graphs import LIKE_THE_NODES, PLAIN, Graph, Link, frames, fusio
 from tests.nodes.test_interpolate_video import pixels, sound_seconds, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NAME = "my_fmanet.safetensors"
+NAME, STRETCHES = "my_fmanet.safetensors", "my_ftvsr.safetensors"
 ODD = {"height": 21, "width": 27}
 LOSSLESS = of("codec", "ffv1 (mkv)")
 
@@ -40,18 +41,27 @@ def written(host, folder: str):
     path = host.server.models / folder / NAME
     path.parent.mkdir(exist_ok=True)
     torch.manual_seed(3)
-    save_file(FAMILY.build(FMANET).state_dict(), path)
+    save_file(fmanet.FAMILY.build(FMANET).state_dict(), path)
     yield path
     path.unlink()
 
 
-def network(graph: Graph, dtype: str = "float32") -> Link:
-    return graph.add("FusionFFTLoadRestore", model=NAME, dtype=dtype)
+@pytest.fixture
+def stretches(host):
+    torch.manual_seed(5)
+    state = ftvsr.FAMILY.build(FTVSR).state_dict()
+    path = host.server.models / "frame_interpolation" / STRETCHES
+    yield save(state, path, family=ftvsr.FAMILY, config=FTVSR, dtype=None)
+    path.unlink()
 
 
-def restored(graph: Graph, clip: torch.Tensor, dtype: str = "float32", **inputs) -> torch.Tensor:
-    images = graph.clip("small", clip)
-    graph.save("large", graph.add("FusionFFTRestore", images=images, restore_model=network(graph, dtype), **inputs))
+def network(graph: Graph, dtype: str = "float32", name: str = NAME) -> Link:
+    return graph.add("FusionFFTLoadRestore", model=name, dtype=dtype)
+
+
+def restored(graph: Graph, clip: torch.Tensor, dtype: str = "float32", name: str = NAME, **inputs) -> torch.Tensor:
+    images, model = graph.clip("small", clip), network(graph, dtype, name)
+    graph.save("large", graph.add("FusionFFTRestore", images=images, restore_model=model, **inputs))
     graph.result = graph.run()
     return graph.host.saved("large")["image"]
 
@@ -84,6 +94,29 @@ def test_ends_and_tiles_are_passed_on(host, file):
     )
     assert torch.equal(mirrored, library(clip, file, ends="reflect")) and not torch.equal(mirrored, plain)
     assert torch.equal(tiled, library(clip, file, tile=256)) and not torch.equal(tiled, plain)
+
+
+def test_a_stretch_at_a_time(host, stretches):
+    """Chunk and padding are FTVSR's; ends, which it does not have, change nothing."""
+    clip, whole = moving(14, **ODD), {"name": STRETCHES, "cuts": "none"}
+    plain, chunks, published = (
+        restored(Graph(host), clip, **whole, **more)
+        for more in ({"ends": "reflect"}, {"chunk": 4}, {"padding": "reference"})
+    )
+    assert plain.shape == (14, 84, 108, 3) and torch.equal(plain, library(clip, stretches))
+    assert torch.equal(chunks, library(clip, stretches, chunk=4)) and not torch.equal(chunks, plain)
+    assert torch.equal(published, library(clip, stretches, padding="reference")) and not torch.equal(published, plain)
+
+
+def test_a_file_goes_through_in_stretches(host, stretches, tmp_path):
+    source = write(host.server.input / "stretches.mkv", moving(7, 24, 36))
+    graph = Graph(host)
+    video, more = graph.add("LoadVideo", file=source.name), {"chunk": 4, "padding": "reference"}
+    made, _ = restored_file(host, video, graph, name=STRETCHES, cuts="none", **more)
+    expected = restore_file(
+        source, tmp_path / "expected.mkv", weights=stretches, codec="ffv1", cuts=(), host=PLAIN, **more
+    )
+    assert torch.equal(pixels(made), pixels(expected.path)) and pixels(made).shape == (7, 96, 144, 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -190,9 +223,10 @@ def test_the_result_s_own_memory_is_not_free_for_the_work(nodes):
 # ----------------------------------------------------------------------------------------------------- files
 
 
-def restored_file(host, video: Link, graph: Graph, **inputs):
+def restored_file(host, video: Link, graph: Graph, name: str = NAME, **inputs):
     """-> the file, and the report."""
-    node = graph.add("FusionFFTRestoreVideo", video=video, restore_model=network(graph), **LOSSLESS, **inputs)
+    model = network(graph, name=name)
+    node = graph.add("FusionFFTRestoreVideo", video=video, restore_model=model, **LOSSLESS, **inputs)
     graph.add("PreviewAny", source=node.slot(1))
     result = graph.run()
     (shown,) = result.outputs[node.id]["images"]

@@ -7,6 +7,7 @@ import pytest
 from comfy_fusionfft import api
 from comfy_fusionfft.cli import build_parser
 from comfy_fusionfft.families.fmanet.model import Restore
+from comfy_fusionfft.families.ftvsr.model import Restore as RestoreStretch
 from comfy_fusionfft.families.fusionfft import Fuse
 from comfy_fusionfft.files import interpolate_file, restore_file
 from comfy_fusionfft.pace import Pace
@@ -38,8 +39,8 @@ INPUTS = {
     "FusionFFTLoadWaveletVFI": ["model", "dtype"],
     "FusionFFTWaveletVFI": ["images", "multiplier", "source_fps", "threshold", "cuts", "waveletvfi_model"],
     "FusionFFTLoadRestore": ["model", "dtype"],
-    "FusionFFTRestore": ["images", *RESTORE],
-    "FusionFFTRestoreVideo": ["video", *RESTORE, "audio", "filename_prefix", "codec"],
+    "FusionFFTRestore": ["images", *RESTORE, "chunk", "padding"],
+    "FusionFFTRestoreVideo": ["video", *RESTORE, "audio", "filename_prefix", "codec", "chunk", "padding"],
     "FusionFFTSpectralSwap": ["images", "prior", "alpha", "lo", "hi", "soft", "prior_kind", "clamp_gain", "flow"],
     "FusionFFTFlowPreview": ["flow", "show", "num_anchors", "images"],
     "FusionFFTFlowWarp": ["images", "flow", "side"],
@@ -183,7 +184,7 @@ RESTORING = ("FusionFFTRestore", "FusionFFTRestoreVideo")
 @pytest.mark.parametrize("name", RESTORING)
 def test_defaults_of_restoring_are_the_library_s_and_the_command_line_s(nodes, name):
     library = {}
-    for function in (restore_file, Restore):
+    for function in (restore_file, Restore, RestoreStretch):
         library |= {name: p.default for name, p in inspect.signature(function).parameters.items()}
     command = vars(build_parser("restore").parse_args(["restore", "in", "out", "--weights", "file"]))
     compared = {
@@ -191,7 +192,7 @@ def test_defaults_of_restoring_are_the_library_s_and_the_command_line_s(nodes, n
         for field, (kind, settings) in inputs(nodes[name]).items()
         if kind not in SOCKETS and field not in NODES_OWN
     }
-    assert {"tile", "ends", "cuts"} <= compared.keys()
+    assert {"tile", "ends", "cuts", "chunk", "padding"} <= compared.keys()
     for field, value in compared.items():
         assert value == library[field], field
         assert command[field] in (value, None), field  # None: the library's
