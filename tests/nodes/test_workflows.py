@@ -1,5 +1,6 @@
 """The example workflows as shipped: loaded by the real front end, run by real hosts, their videos looked at."""
 
+import copy
 import itertools
 import json
 from fractions import Fraction
@@ -9,9 +10,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from hosts import RunningHost
 from places import ROOT
+from small_nets import FTVSR
 
+from comfy_fusionfft import checkpoints
+from comfy_fusionfft.families import ftvsr
 from comfy_fusionfft.quality import psnr
 from devhost.browser import BrowserMissing, browser_path, chromium, open_page
 from devhost.client import Result
@@ -86,8 +91,8 @@ def scene(loaded):
     return Scene()
 
 
-def test_there_are_six_with_a_picture_each():
-    video = ["any_frame_rate", "double_frame_rate", "slow_motion_x8", "speed_ramp"]
+def test_there_are_seven_with_a_picture_each():
+    video = ["any_frame_rate", "double_frame_rate", "restore_compressed", "slow_motion_x8", "speed_ramp"]
     assert sorted([*video, "flow_inspection", "spectral_tuning"]) == NAMES
     assert sorted(path.stem for path in FOLDER.glob("*.jpg")) == NAMES
     for name in NAMES:
@@ -191,6 +196,31 @@ def test_a_speed_ramp_is_slow_in_the_middle(loaded):
     middle = len(steps) // 2
     assert np.mean(steps[middle - 1 : middle + 2]) < 0.7 * np.mean([steps[0], steps[-1]])
     assert f"{len(frames)} frames made" in result.outputs[node_of(graph, "PreviewAny")]["text"][0]
+
+
+def test_a_compressed_clip_is_restored_and_then_interpolated(loaded, tmp_path):
+    host, graphs = loaded
+    graph = copy.deepcopy(graphs["restore_compressed"])
+    model, weights = node_of(graph, "FusionFFTLoadRestore"), host.server.models / "frame_interpolation"
+    refused = host.client.run(graph).error
+    assert refused.node == model and "FTVSR_REDS.pth" in refused.message and f"{weights}" in refused.message
+    small = host.server.input / "small_compressed.mp4"
+    draw(small, SOURCE_FRAMES, part=(slice(60, 124), slice(100, 196)))
+    graph[node_of(graph, "LoadVideo")]["inputs"]["file"] = small.name
+    torch.manual_seed(5)
+    weights.mkdir(exist_ok=True)
+    state = ftvsr.FAMILY.build(FTVSR).state_dict()
+    file = checkpoints.save(state, weights / "ftvsr-reds.safetensors", family=ftvsr.FAMILY, config=FTVSR)
+    try:
+        result = host.run(graph, timeout=300)
+    finally:
+        file.unlink()
+    restored, rate, _ = video(host, graph, result, "FusionFFTRestoreVideo")
+    assert [frame.shape for frame in restored] == [(256, 384, 3)] * SOURCE_FRAMES and rate == SOURCE_FPS
+    frames, rate, _ = video(host, graph, result, "FusionFFTInterpolateVideo")
+    assert [frame.shape for frame in frames] == [(256, 384, 3)] * (2 * SOURCE_FRAMES - 1) and rate == 2 * SOURCE_FPS
+    for index, frame in enumerate(restored):
+        assert psnr(frames[2 * index] / 255, frame / 255) > 30, index
 
 
 def test_flow_is_shown_in_four_ways(loaded):
