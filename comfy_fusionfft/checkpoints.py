@@ -9,38 +9,33 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
-import pickle
 import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import get_ident
+from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .contract import Family, Miss
 from .errors import CheckpointError, OutputExistsError
 from .families import every_family
+from .pickled import Refused, read_tensors
+from .tensor_file import Header, opened, printable, read_header, read_safetensors
 
 SUFFIX = ".safetensors"
 _PACKAGE = Path(__file__).resolve().parent
-_HEADER_LIMIT = 100_000_000
 _SHOWN = 3
-_WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "model", "params", "net")
-_OTHER_FORMATS = {
-    b"PK\x03\x04": "a pickle, which could run code; run `fusionfft convert {name} {stem}.safetensors` once",
-    b"\x80": "a pickle, which could run code; run `fusionfft convert {name} {stem}.safetensors` once",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull` or download it",
-    b"<": "a web page, not weights; download the file again",
-    b"": "not a safetensors file; choose one, or download it again",
-}
+_PIECE = 1 << 20
+_MOST_TENSORS = 3000
+"""Of a network; the largest one known here has 585."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +59,6 @@ class Available:
     problem: str | None
 
 
-class Header(NamedTuple):
-    """A safetensors file without its numbers.
-
-    tensors: on the meta device: shapes only. data_start: where the numbers begin, bytes.
-    """
-
-    tensors: dict[str, Tensor]
-    metadata: dict[str, str]
-    data_start: int
-
-
 def load(path: str | Path, *, families: Sequence[Family] | None = None) -> Loaded:
     """The network a safetensors file holds, strictly: every tensor there, none left over, shapes equal.
 
@@ -82,11 +66,14 @@ def load(path: str | Path, *, families: Sequence[Family] | None = None) -> Loade
     exactly one of ``families`` (all of them by default).
     """
     path = Path(path)
-    header = read_header(path)
-    family, config = _claim(path, header.tensors, header.metadata, families)
-    _check_complete(path, family, config, family.canonical(header.tensors))
-    module = family.build(config)
-    return _loaded(module, family, config, family.canonical(_read_safetensors(path)), header.metadata)
+    found: list[tuple[Family, Any]] = []
+
+    def check(header: Header) -> None:
+        found.append(_claim_complete(path, header.tensors, header.metadata, families)[:2])
+
+    header, tensors = read_safetensors(path, check)
+    family, config = found[0]
+    return _loaded(path, family, config, family.canonical(tensors), header.metadata)
 
 
 def recognise(state: Mapping[str, Tensor], origin: str, kind: str) -> Loaded:
@@ -96,53 +83,23 @@ def recognise(state: Mapping[str, Tensor], origin: str, kind: str) -> Loaded:
     does.
     """
     families = [family for family in every_family() if family.kind == kind]
-    family, config = _claim(Path(origin), state, {}, families)
-    state = family.canonical(state)
-    _check_complete(Path(origin), family, config, state)
+    family, config, state = _claim_complete(Path(origin), state, {}, families)
     state = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in state.items()}
-    return _loaded(family.build(config), family, config, state, {})
+    return _loaded(Path(origin), family, config, state, {})
 
 
-def _loaded(
-    module: nn.Module, family: Family, config: Any, state: dict[str, Tensor], metadata: dict[str, str]
-) -> Loaded:
+def _loaded(path: Path, family: Family, config: Any, state: dict[str, Tensor], metadata: dict[str, str]) -> Loaded:
+    module = family.build(config)
     module.load_state_dict(state)
+    _check_finite(path, module.state_dict())
     module.family = family  # a network that travels alone can still be told apart
     return Loaded(module.eval(), family, config, metadata)
-
-
-def read_header(path: str | Path) -> Header:
-    """Names, shapes and metadata, without reading the numbers; refuses what is not a whole safetensors file."""
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(64)
-            length = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else _HEADER_LIMIT + 1
-            if length > _HEADER_LIMIT:
-                raise _other_format(path, start)
-            file.seek(8)
-            text = file.read(length) if length <= size - 8 else b""
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); choose a safetensors file") from error
-    if len(text) < length:
-        raise CheckpointError(f"{path} is cut off within its header ({size} bytes); download it again")
-    try:
-        entries = json.loads(text)
-        metadata = {str(key): str(value) for key, value in entries.pop("__metadata__", {}).items()}
-        tensors = {name: torch.empty(entry["shape"], device="meta") for name, entry in entries.items()}
-        needed = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} has a header that is not safetensors'; download it again") from error
-    if size != needed:
-        raise CheckpointError(f"{path} has {size} bytes and its header says {needed}; download it again")
-    return Header(tensors, metadata, 8 + length)
 
 
 def identify(path: str | Path, *, families: Sequence[Family] | None = None) -> tuple[Family, Any]:
     """The family that claims a file, and its config, from the header alone."""
     header = read_header(path)
-    return _claim(Path(path), header.tensors, header.metadata, families)
+    return _claim(Path(path), header.tensors, header.metadata, families)[:2]
 
 
 def convert(
@@ -166,21 +123,22 @@ def convert(
     own: dict[str, str] = {}
     state: dict[str, Tensor] = {}
     for path in sources:
-        part = _read_safetensors(path) if path.suffix == SUFFIX else _read_pickle(path)
-        own |= read_header(path).metadata if path.suffix == SUFFIX else {}
+        notes, part = _read(path)
+        own |= notes
         if twice := next((name for name in part if name in state), None):
             raise CheckpointError(
-                f"{path} has a tensor {twice}, as another of the files has; give parts of one network"
+                f"{path} has a tensor {printable(twice, 100)}, as another of the files has; give parts of one network"
             )
         state |= part
-    own |= metadata or {}
-    together = Path(" and ".join(map(str, sources)))
-    family, config = _claim(together, state, own, families)
-    state = family.canonical(state)
-    _check_complete(together, family, config, state)
     own["fusionfft.source"] = " ".join(path.name for path in sources)
     own["fusionfft.source_sha256"] = " ".join(map(file_sha256, sources))
-    return save(state, target, family=family, config=config, metadata=own, dtype=dtype, overwrite=overwrite)
+    own |= metadata or {}
+    together = Path(" and ".join(map(str, sources)))
+    family, config, state = _claim_complete(together, state, own, families)
+    if dtype is not None:
+        state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
+    _check_finite(together, state)
+    return save(state, target, family=family, config=config, metadata=own, overwrite=overwrite)
 
 
 def save(
@@ -211,14 +169,19 @@ def save(
     numbers = memoryview(numbers)[8 + struct.unpack("<Q", numbers[:8])[0] :]
     notes = {**(metadata or {}), **family.describe(config), "format": "pt", "fusionfft.family": family.name}
     notes["fusionfft.data_sha256"] = hashlib.sha256(numbers).hexdigest()
-    target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         # not save_file, which lets nobody but its user read the file
         unfinished.write_bytes(safetensors.torch.save(tensors, metadata=notes))
         unfinished.replace(target)
+    except OSError as error:
+        raise CheckpointError(
+            f"{target} cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that takes nothing has nothing to take away
+            unfinished.unlink(missing_ok=True)
     return target
 
 
@@ -260,7 +223,7 @@ def search_folders(first: Iterable[str | Path] = ()) -> list[Path]:
 def embedded(name: str) -> Path:
     """A file that comes with the library, whatever else of its name lies about."""
     places = [folder / f"{name}{SUFFIX}" for folder in _own_folders()]
-    path = _first_file(places)
+    path = _first_file(places) if Path(name).name == name else None
     if path is None:
         raise CheckpointError(f"{places[0]} is missing: the installation is not complete, so install it again")
     return path
@@ -310,32 +273,36 @@ def available(kind: str | None = None, *, folders: Iterable[str | Path] = ()) ->
     return [file for file in listed.values() if kind is None or (file.family and file.family.kind == kind)]
 
 
-def _other_format(path: Path, start: bytes) -> CheckpointError:
-    what = next(what for signature, what in _OTHER_FORMATS.items() if start.startswith(signature))
-    return CheckpointError(f"{path} is {what.format(name=path.name, stem=path.stem)}")
-
-
 def _claim(
     path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], families: Sequence[Family] | None
-) -> tuple[Family, Any]:
-    families = every_family() if families is None else families
-    try:
-        answers = [(family, family.detect(family.canonical(state), metadata)) for family in families]
-    except CheckpointError as error:  # a family knows that this is not all of a network of its
-        raise CheckpointError(f"{path} is {error}") from error
-    claims = [(family, config) for family, config in answers if not isinstance(config, Miss)]
+) -> tuple[Family, Any, dict[str, Tensor]]:
+    """The one family, the config and the canonical state."""
+    answers = []
+    for family in every_family() if families is None else families:
+        canonical = family.canonical(state)
+        try:
+            answers.append((family, family.detect(canonical, metadata), canonical))
+        except CheckpointError as error:  # a family knows that this is not all of a network of its
+            raise CheckpointError(f"{path} is {printable(str(error))}") from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # Its names are there, with shapes or metadata that no network of the family has.
+            answers.append((family, Miss(f"shapes or metadata that it cannot have ({error})"), canonical))
+    claims = [answer for answer in answers if not isinstance(answer[1], Miss)]
     if not claims:
-        missed = "; ".join(f"not {family.title}: {miss.why}" for family, miss in answers)
+        missed = "; ".join(f"not {family.title}: {printable(miss.why)}" for family, miss, _ in answers)
         raise CheckpointError(f"{path} holds no network known here ({missed}); choose other weights")
     if len(claims) > 1:
-        names = " and ".join(family.title for family, _ in claims)
+        names = " and ".join(family.title for family, *_ in claims)
         raise CheckpointError(f"{path} is claimed by {names}; only one may, so it cannot be used as it is")
     return claims[0]
 
 
-def _check_complete(path: Path, family: Family, config: Any, state: Mapping[str, Tensor]) -> None:
-    with torch.device("meta"):
-        wanted = family.build(config).state_dict()
+def _claim_complete(
+    path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], families: Sequence[Family] | None
+) -> tuple[Family, Any, dict[str, Tensor]]:
+    """As ``_claim``; CheckpointError when the state is not all that the family's network needs, and only that."""
+    family, config, state = _claim(path, state, metadata, families)
+    wanted = _wanted(path, family, config)
     faults = {
         "missing": [name for name in wanted if name not in state],
         "unknown": [name for name in state if name not in wanted],
@@ -344,55 +311,72 @@ def _check_complete(path: Path, family: Family, config: Any, state: Mapping[str,
             for name, tensor in wanted.items()
             if name in state and state[name].shape != tensor.shape
         ],
+        "of another type": [
+            f"{name} {state[name].dtype}"
+            for name, tensor in wanted.items()
+            if name in state and state[name].is_floating_point() != tensor.is_floating_point()
+        ],
     }
     told = [
-        f"{len(names)} {fault} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
+        f"{len(names)} {fault} ({printable(', '.join(names[:_SHOWN]))}{', …' if len(names) > _SHOWN else ''})"
         for fault, names in faults.items()
         if names
     ]
     if told:
         raise CheckpointError(f"{path} is no complete {family.title} network: {'; '.join(told)}; get another copy")
+    return family, config, state
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _wanted(path: Path, family: Family, config: Any) -> dict[str, Tensor]:
+    """Names and shapes of the network that a config means, without its numbers.
+
+    A few names can claim millions of layers, so that building them is watched.
+    """
+    mine, made = get_ident(), 0
+
+    def count(module: nn.Module, name: str, parameter: Any) -> None:
+        nonlocal made
+        made += get_ident() == mine
+        if made > _MOST_TENSORS:
+            raise ValueError(f"its names claim more than {_MOST_TENSORS} tensors")
+
+    watch = register_module_parameter_registration_hook(count)
     try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); download it again") from error
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist; name a weights file") from error
-    except pickle.UnpicklingError as error:
+        with torch.device("meta"):
+            return family.build(config).state_dict()
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        why = printable(str(error).partition("\n")[0])
         raise CheckpointError(
-            f"{path} is damaged or holds more than tensors; nothing of it was executed; get a tensors-only file"
+            f"{path} is no {family.title} network that can be built ({why}); get another copy"
         ) from error
-    except Exception as error:  # what a damaged pickle raises depends on where the damage is
-        raise CheckpointError(f"{path} is not a PyTorch weights file or is damaged; download it again") from error
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    state = {}
-    if isinstance(content, Mapping):
-        # Where several networks and what trained them lie side by side, names begin with those of the networks.
-        state = _named(content) or {
-            f"{key}.{name}": t
-            for key, inner in content.items()
-            if isinstance(key, str) and isinstance(inner, Mapping)
-            for name, t in _named(inner).items()
-        }
-    if not state:
-        raise CheckpointError(f"{path} holds no named tensors ({type(content).__name__}); choose a weights file")
-    return state
+    finally:
+        watch.remove()
 
 
-def _named(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    return {name: t for name, t in content.items() if isinstance(name, str) and isinstance(t, Tensor)}
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
+    if bad:
+        raise CheckpointError(
+            f"{path} holds numbers that are infinite or none in {', '.join(bad[:_SHOWN])}"
+            f"{', …' if len(bad) > _SHOWN else ''}: pictures made with them would be black; get another copy"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    flat = (tensor if tensor.dtype.itemsize > 1 else tensor.half()).reshape(-1)
+    return all(bool(piece.isfinite().all()) for piece in flat.split(_PIECE))
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file of either kind."""
+    if path.suffix == SUFFIX:
+        header, tensors = read_safetensors(path)
+        return header.metadata, tensors
+    with opened(path) as (file, size):
+        try:
+            return {}, read_tensors(file, size)
+        except Refused as refused:
+            raise CheckpointError(f"{path} {refused}") from refused
 
 
 def _first_file(places: Iterable[Path]) -> Path | None:

@@ -2,7 +2,8 @@
 
 A download appears under its name only when its sha256 is right; until then it is a ``.part`` file, which a
 later attempt continues. Tensor-only pickles are turned into safetensors on arrival. Only the standard
-library talks to the network. ``HF_ENDPOINT`` names a mirror of huggingface.co.
+library talks to the network, over http and https alone, and never from https down to http. ``HF_ENDPOINT`` names a
+mirror of huggingface.co.
 
 The hashes were collected from public package definitions and download tools, not stated by the authors of
 the networks. Licence of all RIFE weights: MIT, according to Practical-RIFE's README.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from typing import Any, Literal
 
 from .checkpoints import SUFFIX, available, cache_folder, convert, file_sha256, read_header
 from .errors import CheckpointError, DownloadError
+from .tensor_file import printable
 
 Progress = Callable[[int, "int | None"], None]
 """Called with bytes so far and, when known, bytes in all."""
@@ -37,7 +40,25 @@ _PLACES = {
     "imaginairy": _HUGGING_FACE + "imaginairy/rife-interpolation/resolve/26442e52cc30b88c5cb490702647b8de9aaee8a7/",
 }
 _CHUNK_BYTES = 1 << 18
+_DIGITS = 20
 _TIMEOUT_SECONDS = 30
+_LARGEST_BYTES = 1 << 30
+"""What is fetched of a file whose size nobody has said; the largest that is known has a tenth of it."""
+_SLOWEST, _PATIENCE_SECONDS = 1000, 60
+"""Bytes a second below which a server does not answer but hold the line, and for how long that is borne."""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server to another place, but not out of an encrypted connection."""
+
+    def redirect_request(self, request: Any, file: Any, code: int, reason: str, headers: Any, url: str) -> Any:
+        if not url.startswith(("https://", "http://")) or (request.type == "https" and not url.startswith("https://")):
+            raise urllib.error.HTTPError(url, code, f"and leads to {url}, which is not safe to follow", headers, file)
+        return super().redirect_request(request, file, code, reason, headers, url)
+
+
+def _open(request: Any, timeout: float) -> Any:
+    return urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +158,7 @@ def get(
     name: str,
     folder: str | Path | None = None,
     *,
-    opener: Callable[..., Any] = urllib.request.urlopen,
+    opener: Callable[..., Any] = _open,
     progress: Progress | None = None,
     weights: tuple[Weights, ...] | None = None,
 ) -> Path:
@@ -165,15 +186,18 @@ def get(
             part.unlink()  # what lay there was bad, or the server gave the wrong rest: once more from the start
             _fetch(entry, part, opener, progress)
         _check_hash(entry, part)
-        arrived = folder / entry.file
-        part.replace(arrived)
+        if entry.file == final.name:
+            part.replace(final)
+        else:
+            # From where it is: a file of the published name may lie there already, and is the user's.
+            convert(part, final, metadata={"rife.version": entry.version, "fusionfft.source": entry.file})
+            part.unlink()
     except OSError as error:
         raise DownloadError(
             f"cannot write {part} ({error.strerror or error}); free space or choose another folder"
         ) from error
-    if arrived != final:
-        convert(arrived, final, metadata={"rife.version": entry.version})
-        arrived.unlink()
+    except CheckpointError as error:
+        raise DownloadError(str(error)) from error
     return final
 
 
@@ -182,9 +206,9 @@ def verify(path: str | Path, *, weights: tuple[Weights, ...] | None = None) -> V
     path = Path(path)
     try:
         header = read_header(path)
-    except CheckpointError as error:
+        digest = file_sha256(path)
+    except (CheckpointError, OSError) as error:
         return Verdict(path, "damaged", str(error))
-    digest = file_sha256(path)
     known = catalogue() if weights is None else weights
     if twin := next((entry for entry in known if entry.sha256 == digest), None):
         return Verdict(path, "intact", f"is {twin.name} as published")
@@ -233,6 +257,8 @@ def _fetch(entry: Weights, part: Path, opener: Callable[..., Any], progress: Pro
     url, have = _url(entry), part.stat().st_size if part.exists() else 0
     if entry.size is not None and have >= entry.size:
         return True  # whole already: the hash will tell
+    if not url.startswith(("https://", "http://")):
+        raise DownloadError(f"{url} is no web address; set HF_ENDPOINT to one that begins with https://, or to nothing")
     request = urllib.request.Request(url, headers={"User-Agent": "fusionfft"})  # noqa: S310 - from the catalogue or the user's mirror
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -244,24 +270,41 @@ def _fetch(entry: Weights, part: Path, opener: Callable[..., Any], progress: Pro
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing beyond what is there
             return True
-        raise DownloadError(f"{url} answers {error.code} {error.reason}; try again later, or {by_hand}") from error
-    except OSError as error:
-        reason = getattr(error, "reason", error)
+        raise DownloadError(
+            f"{url} answers {error.code} {_line(error.reason)}; try again later, or {by_hand}"
+        ) from error
+    except (OSError, HTTPException, ValueError) as error:  # an answer that is not HTTP, an address that is none
+        reason = _line(getattr(error, "reason", error))
         raise DownloadError(f"{url} cannot be reached ({reason}); go online, or {by_hand}") from error
     with response:
         continued = response.status == 206 and _starts_at(response, have)
-        done = have if continued else 0
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length else entry.size
+        done = first = have if continued else 0
+        length = response.headers.get("Content-Length") or ""
+        total = done + int(length) if length.isdecimal() and len(length) < _DIGITS else entry.size
+        most = entry.size or _LARGEST_BYTES
+        began = time.monotonic()
         with part.open("ab" if continued else "wb") as file:
-            while chunk := _read(response, url, done, total):
+            while max(done, total or 0) <= most and (chunk := _read(response, url, done, total)):
                 file.write(chunk)
                 done += len(chunk)
                 if progress is not None:
                     progress(done, total)
+                waited = time.monotonic() - began
+                if waited > _PATIENCE_SECONDS and done - first < _SLOWEST * waited:
+                    raise _stopped(url, done, total)
+    if max(done, total or 0) > most:
+        part.unlink()
+        raise DownloadError(
+            f"{url} gives more than the {most} bytes that {entry.file} can have; nothing was kept; try again later"
+        )
     if total is not None and done < total:
         raise _stopped(url, done, total)
     return continued
+
+
+def _line(words: Any) -> str:
+    """What a server or the library says of it, on one line."""
+    return printable(" ".join(str(words).split()))
 
 
 def _starts_at(response: Any, position: int) -> bool:
@@ -269,8 +312,10 @@ def _starts_at(response: Any, position: int) -> bool:
 
 
 def _read(response: Any, url: str, done: int, total: int | None) -> bytes:
+    # What has arrived, rather than a whole chunk: a slow server shall not keep anybody from stopping.
+    read = getattr(response, "read1", response.read)
     try:
-        return response.read(_CHUNK_BYTES)
+        return read(_CHUNK_BYTES)
     except (OSError, HTTPException) as error:
         raise _stopped(url, done, total) from error
 

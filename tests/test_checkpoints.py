@@ -122,7 +122,7 @@ def test_pickle_is_refused_without_reading_it(state, tmp_path):
 
 
 def test_missing_file(tmp_path):
-    refused(tmp_path / "none.safetensors", "cannot be read (No such file or directory)")
+    refused(tmp_path / "none.safetensors", "does not exist; choose a weights file")
 
 
 def test_unclaimed_file_lists_what_each_family_missed(tmp_path):
@@ -234,7 +234,9 @@ def test_failed_write_leaves_nothing(file, tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot be written \(no space left\); free space or choose another folder"
+    ):
         checkpoints.convert(file, tmp_path / "out" / "x.safetensors")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -295,7 +297,7 @@ def test_available_reads_headers_only(nowhere, file, tmp_path, monkeypatch):
     shadowing = tmp_path / "first"
     shadowing.mkdir()
     (shadowing / "a.safetensors").write_bytes(file.read_bytes())
-    monkeypatch.setattr(checkpoints, "_read_safetensors", None)
+    monkeypatch.setattr(checkpoints, "read_safetensors", None)
     listed = checkpoints.available(folders=[shadowing])
     assert [(f.name, f.path.parent, f.family and f.family.name) for f in listed] == [
         ("a", shadowing, "rife"),

@@ -210,7 +210,7 @@ def test_metadata_wins_over_the_rule_for_scales():
 @pytest.mark.parametrize("scales", ["16 8 4 2", "16 8 4 3 1", "16 8 4 2 0", "fast", "16 8 4 -2 1", ""])
 def test_impossible_scales_are_a_miss(scales):
     miss = detect(state_of(TINY["five"]), {"rife.scales": scales})
-    assert miss == Miss(f"metadata rife.scales is {scales!r}, 5 powers of two are needed")
+    assert miss == Miss(f"metadata rife.scales is {scales!r}, 5 powers of two up to 64 are needed")
 
 
 def test_misses_name_what_is_missing():

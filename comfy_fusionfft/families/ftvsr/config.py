@@ -105,7 +105,8 @@ def detect(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> FTVSRCon
         token=sizes["token"],
         flow_levels=_count(state, r"spynet\.basic_module\.(\d+)\."),
     )
-    return config if config.token % config.heads == 0 else Miss(f"{config.token} numbers are not {config.heads} heads")
+    shared = config.heads > 0 and config.token % config.heads == 0
+    return config if shared else Miss(f"{config.token} numbers are not {config.heads} heads")
 
 
 def describe(config: FTVSRConfig) -> dict[str, str]:

@@ -62,8 +62,10 @@ def detect(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> FusionCo
     width = state[stem].shape[0]
     heads = int(metadata.get("fusionfft.heads", FusionConfig.heads))
     places = state[offsets].numel() // 2
-    if width % 24 or places % heads:
+    if width % 24:
         return Miss(f"{stem} has {width} channels, a multiple of 24 is needed")
+    if heads < 1 or places < heads or places % heads:
+        return Miss(f"{offsets} has {places} places, which {heads} heads cannot share")
     guided = any(".guidance." in name for name in state)
     return FusionConfig(width * 4 // 3, heads, places // heads, guided)
 

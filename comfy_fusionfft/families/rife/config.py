@@ -30,6 +30,8 @@ _KEPT = re.compile(r"(block\d+|encode)\.")
 _SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}
 _SCALES_LITE = (32, 16, 8, 4, 1)
 _LITE_WIDTH = 24
+_COARSEST = 64
+"""Frames are padded to multiples of it, so that a larger one would take memory at will."""
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,9 @@ def _scales(widths: tuple[int, ...], metadata: Mapping[str, str]) -> tuple[int, 
     given = metadata.get("rife.scales")
     if given is None:
         return _SCALES_LITE if widths[4:] == (_LITE_WIDTH,) else _SCALES[len(widths)]
-    numbers = re.findall(r"\d+", given)
+    numbers = re.findall(r"\d+", given[:100])
     scales = tuple(int(n) for n in numbers)
-    powers = all(s > 0 and s & (s - 1) == 0 for s in scales)
+    powers = all(0 < s <= _COARSEST and s & (s - 1) == 0 for s in scales)
     if re.fullmatch(r"[\d\s,]+", given) is None or len(scales) != len(widths) or not powers:
-        return Miss(f"metadata rife.scales is {given!r}, {len(widths)} powers of two are needed")
+        return Miss(f"metadata rife.scales is {given[:60]!r}, {len(widths)} powers of two up to {_COARSEST} are needed")
     return scales
