@@ -33,6 +33,7 @@ from .interpolation import Interpolation, prepare
 from .look import Cuts, Look, look_through, needs_look
 from .pace import Pace, exact_rate
 from .retime import REAL_TIME
+from .side_files import check_places, write_whole
 from .timeline import At, Rate
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def interpolate_file(
 
     if audio not in AUDIO:
         raise InputError(f"audio {audio!r} is not known: use {', '.join(AUDIO)}")
+    check_places(timeline, report, plot)
     host = host or PlainHost()
     pace, settings = split_pace(settings)
     clip = _opened(source, rate)
@@ -127,7 +129,7 @@ def interpolate_file(
         _put_out(clip, look, timeline, report, told.sure())
     if plot is not None:
         told.draw(plot, hold_below, ready.manner.cuts)
-    notes = _notes(written, look)
+    notes = [*_notes(written, look), *clip.notes]
     if plot is not None and done:
         notes.append(f"the plot begins at frame {done}: what an earlier run made is not in it")
     return replace(written, notes=(*written.notes, *notes))
@@ -199,7 +201,7 @@ def restore_file(
             work=work,
         )
     notes = [] if look is None or look.seen is None else look.lines()
-    return replace(written, notes=(*written.notes, *notes))
+    return replace(written, notes=(*written.notes, *notes, *clip.notes))
 
 
 def _tile(text: str) -> Tile:
@@ -219,10 +221,11 @@ def inspect_file(
 
     timeline, report: see interpolate_file. dedupe: what repeats would become if they were left out.
     """
+    check_places(timeline, report)
     clip = _opened(source, rate)
     look = look_through(clip, cuts="auto", dedupe=dedupe, rate=clip.info.rate, host=host)
     _put_out(clip, look, timeline, report)
-    return look.lines()
+    return [*look.lines(), *clip.notes]
 
 
 def _opened(source: str | Path | Clip, rate: Fraction | float | str | None) -> Clip:
@@ -241,9 +244,9 @@ def _put_out(
     confidence: Sequence[tuple[float, float]] | None = None,
 ) -> None:
     if timeline is not None:
-        save_png(Path(timeline), look.picture(clip, confidence).numpy())
+        write_whole(timeline, lambda part: save_png(part, look.picture(clip, confidence).numpy()))
     if report is not None:
-        Path(report).write_text(json.dumps(look.facts(), indent=1) + "\n", encoding="utf-8")
+        write_whole(report, lambda part: part.write_text(json.dumps(look.facts(), indent=1) + "\n", encoding="utf-8"))
 
 
 class _Told:
@@ -269,7 +272,7 @@ class _Told:
         values = [None if isnan(value) else value for value in self._values]
         begins = [bisect_left(self._positions, cut - 0.5) for cut in cuts]
         shots = [self._seconds[first] for first in begins if first < len(values)]
-        save_png(Path(path), draw_confidence(values, self._seconds, threshold, cuts=shots))
+        write_whole(path, lambda part: save_png(part, draw_confidence(values, self._seconds, threshold, cuts=shots)))
 
 
 def _identity(name: Any, kind: str) -> Any:

@@ -6,6 +6,7 @@ frame at a time, as often as wanted. Nothing but the frame being handed out is k
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -57,11 +58,25 @@ class ClipInfo:
 class Clip:
     """``info``, and the Frames in presentation order; each pass is a fresh one.
 
-    Raises MediaError while reading when the file turns out to be damaged.
+    damage: number of the frame that would have come next -> pieces of the file that did not decode there, which were
+        passed over, as far as passes have come.
+    Raises MediaError while reading when the file turns out to be damaged to its end.
     """
 
     info: ClipInfo
     read: Callable[[int, int | None], Iterator[Frame]]
+    damage: dict[int, int] = field(default_factory=dict, hash=False, compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know about the damage, in plain words."""
+        if not self.damage:
+            return ()
+        count, first = sum(self.damage.values()), min(self.damage)
+        pictures = "1 damaged picture was" if count == 1 else f"{count} damaged pictures were"
+        return (
+            f"{pictures} left out of {self.info.path.name}, the first before frame {first} of those that are whole",
+        )
 
     def frames(self, start: int = 0, longest_side: int | None = None) -> Iterator[Frame]:
         """The frames from number ``start`` on, at the times they have when all are read.
@@ -94,14 +109,20 @@ def open_clip(path: str | Path, *, rate: Fraction | int | None = None) -> Clip:
     if rate is not None and rate <= 0:
         raise MediaError(f"a frame rate of {rate} was given: give one above 0")
     rate = None if rate is None else Fraction(rate)
-    if not path.exists():
-        raise MediaError(f"{path} does not exist: give a video file or a folder of images")
+    try:
+        kind = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # a name with a NUL in it
+        raise MediaError(f"{path} does not exist: give a video file or a folder of images") from error
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read ({error.strerror}): check the name and its permissions") from error
+    if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):  # a pipe would be waited for without end
+        raise MediaError(f"{path} is neither a file nor a folder: give a video file or a folder of images")
 
     from .read_images import SUFFIXES, open_images
 
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+    if stat.S_ISDIR(kind.st_mode) or path.suffix.lower() in SUFFIXES:
         return open_images(path, rate or DEFAULT_IMAGE_RATE)
-    if path.is_file() and path.stat().st_size == 0:
+    if kind.st_size == 0:
         raise MediaError(f"{path} is empty (0 bytes): copy or download it again")
 
     from .read_video import open_video

@@ -15,6 +15,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from .container import open_container
+
 _TOLERANCE = Fraction(1, 25)  # seconds that a timestamp may be off before it is believed
 _HISTORY = 1  # seconds that are kept behind what was read last
 
@@ -27,7 +29,7 @@ class Listener:
         self.channels = channels
         self._start = start
         self._layout = layout
-        self._container = av.open(str(path))
+        self._container = open_container(path)
         self._stream = self._container.streams.audio[stream]
         self._chunks: deque[tuple[int, np.ndarray]] = deque()
         self._source = self._decode()

@@ -6,6 +6,7 @@ however often it was interrupted.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -32,10 +33,35 @@ def assemble(
 ) -> tuple[str, ...]:
     """Write ``file`` from the segments in ``folder`` -> notes on sound that was left out.
 
-    duration: of the picture, in seconds. Raises the system's and FFmpeg's own errors.
+    duration: of the picture, in seconds. Raises the system's and FFmpeg's own errors; sound that is damaged in a way
+    that no file can hold is left out, for the picture may be a night's work.
     """
+    try:
+        return _assembled(file, folder, pieces, encoding, duration, sound, tags)
+    except av.error.FFmpegError as error:
+        if sound is None or not _is_about_content(error):
+            raise
+        _assembled(file, folder, pieces, encoding, duration, None, tags)
+        return (f"audio left out: it is damaged ({error.strerror})",)
+
+
+def _is_about_content(error: av.error.FFmpegError) -> bool:
+    """FFmpeg's own codes, whose numbers are four letters, and "invalid argument"; all others are the system's."""
+    return error.errno == errno.EINVAL or error.errno > 1 << 16
+
+
+def _assembled(
+    file: Path,
+    folder: Path,
+    pieces: Sequence[Piece],
+    encoding: Encoding,
+    duration: Fraction,
+    sound: Sound | None,
+    tags: Mapping[str, str],
+) -> tuple[str, ...]:
     settled = encoding.settled
-    output = av.open(str(file), "w", options=_options(file.suffix.lower(), tags))
+    # Without "file:" a relative name with a colon in it would be an address.
+    output = av.open(f"file:{file.absolute()}", "w", options=_options(file.suffix.lower(), tags))
     soundtrack = None
     try:
         output.metadata.update(tags)

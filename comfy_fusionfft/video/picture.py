@@ -15,7 +15,8 @@ import av
 import av.filter
 import numpy as np
 
-from .colour import RGB, UNSPECIFIED, Colour, levels_to_full, rgb_to_yuv, yuv_to_rgb
+from .colour import LUMA_WEIGHTS, RGB, UNSPECIFIED, Colour, levels_to_full, rgb_to_yuv, yuv_to_rgb
+from .samples import to_type
 
 _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 _SMALL_FLAGS = "area+bitexact"
@@ -47,17 +48,47 @@ class Layout:
 class Converter:
     """Pictures of one stream -> arrays. ``colour`` has its matrix and range decided.
 
-    A picture whose size differs from the first one's (a stream may change it) is scaled to that size.
-    small: it is, by area, to 8 bits in one go, which is quick and as exact as FFmpeg's scaler.
+    A picture of another size, depth or number of channels than was given (a stream may change them) is brought to it.
+    small: pictures are scaled, by area, to 8 bits in one go, which is quick and as exact as FFmpeg's scaler.
+    channels, bits: those that come out, bits rounded up to 8 or 16; None: each picture's own.
     """
 
-    def __init__(self, width: int, height: int, colour: Colour, small: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        colour: Colour,
+        small: bool = False,
+        channels: int | None = None,
+        bits: int | None = None,
+    ) -> None:
         self._width, self._height = width, height
         self._colour = colour
         self._small = small
+        self._channels = channels
+        self._dtype = None if bits is None else np.uint16 if bits > 8 and not small else np.uint8
         self._scaler = _Scaler(_SMALL_FLAGS if small else _FLAGS)
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
+        pixels = self._own(picture)
+        if self._dtype is not None:
+            pixels = to_type(pixels, self._dtype)
+        return pixels if self._channels in (None, pixels.shape[2]) else self._with_channels(pixels, self._channels)
+
+    def _with_channels(self, pixels: np.ndarray, channels: int) -> np.ndarray:
+        colours, alpha = (pixels[..., :3], pixels[..., 3:]) if pixels.shape[2] >= 3 else (pixels, pixels[..., 1:])
+        if channels == 1 and colours.shape[2] == 3:
+            red, blue = LUMA_WEIGHTS[self._colour.matrix]
+            colours = np.rint(colours @ np.array([[red], [1 - red - blue], [blue]])).astype(pixels.dtype)
+        elif channels >= 3 and colours.shape[2] == 1:
+            colours = np.repeat(colours, 3, axis=2)
+        if channels != 4:
+            return colours
+        opaque = np.full_like(colours[..., :1], np.iinfo(pixels.dtype).max)
+        return np.concatenate([colours, alpha if alpha.shape[2] else opaque], axis=2)
+
+    def _own(self, picture: av.VideoFrame) -> np.ndarray:
+        """With the channels and the depth that the picture has."""
         name = picture.format.name
         layout = Layout.of(name)
         # The yuvj formats are full range by name, whatever the tag says.

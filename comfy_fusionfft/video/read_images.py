@@ -28,7 +28,10 @@ from ..errors import MediaError
 from .clip import Clip, ClipInfo, reduced_size
 from .colour import RGB, Colour
 from .samples import to_type
+from .size import check_size, declared_size
 
+_LOG = getattr(cv2.utils, "logging", cv2)
+"""Where OpenCV has its ``setLogLevel``: 4.8 in the module itself."""
 SUFFIXES = {
     ".png": "png",
     ".tif": "tiff",
@@ -78,14 +81,18 @@ def read_image(path: Path) -> np.ndarray:
         raise MediaError(f"{path} is OpenEXR, which this OpenCV build cannot read: convert it to float TIFF")
     # IMREAD_UNCHANGED keeps alpha but ignores the orientation tag, which only JPEG files carry in practice.
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if kind == "jpg" else cv2.IMREAD_UNCHANGED
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)  # its warnings would reach stderr; what matters is raised below
+    size = declared_size(data)
+    if size is None:
+        raise MediaError(f"{path} is not a readable image (damaged, or not {kind}): remove it or copy it again")
+    check_size(path, *size)
+    level = _LOG.getLogLevel()
+    _LOG.setLogLevel(0)  # its warnings would reach stderr; what matters is raised below
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise MediaError(f"{path} is not an image OpenCV can read ({error.err}): remove or convert it") from error
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        _LOG.setLogLevel(level)
     if image is None:
         raise MediaError(f"{path} is not a readable image (damaged, or not {kind}): remove it or copy it again")
     if image.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
@@ -107,7 +114,10 @@ def _straight_tiff(data: bytes, image: np.ndarray) -> np.ndarray:
     """RGBA of an 8-bit TIFF. OpenCV multiplies colour by alpha there, which loses bits; FFmpeg does not."""
     import av
 
-    with suppress(av.error.FFmpegError, StopIteration), av.open(io.BytesIO(data), format="tiff_pipe") as container:
+    with (
+        suppress(av.error.FFmpegError, StopIteration, IndexError),
+        av.open(io.BytesIO(data), format="tiff_pipe") as container,
+    ):
         picture = next(container.decode(video=0))
         if picture.format.name == "rgba":
             return picture.to_ndarray()
@@ -115,9 +125,13 @@ def _straight_tiff(data: bytes, image: np.ndarray) -> np.ndarray:
 
 
 def list_images(folder: Path) -> list[Path]:
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise MediaError(f"{folder} cannot be read ({error.strerror}): check its permissions") from error
     files = [
         entry
-        for entry in folder.iterdir()
+        for entry in entries
         if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
     ]
     if not files:
@@ -128,7 +142,7 @@ def list_images(folder: Path) -> list[Path]:
 
 def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.split(r"([0-9]+)", path.name.lower())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts], path.name
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], path.name
 
 
 def _frames(files: list[Path], info: ClipInfo, start: int, longest_side: int | None) -> Iterator[Frame]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -22,34 +23,39 @@ from ..contract import Frame
 from ..errors import MediaError
 from .clip import DEFAULT_IMAGE_RATE, Clip, ClipInfo, reduced_size
 from .colour import RGB, Colour
+from .container import open_container
 from .light import read_light
 from .picture import Converter, Layout
+from .size import MOST_PIXELS, check_size
 from .tags import read_tags
 
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: raw streams, whose pts are guesses of the parser
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: the cover of a song is not a video
 _COARSE_TICK = Fraction(1, 1000)
+_LIMITS = {"max_pixels": str(MOST_PIXELS)}  # a stream may change its size, and so may what it says of it
 _RANGES = {1: "limited", 2: "full"}
 
 
 def open_video(path: Path, rate: Fraction | None) -> Clip:
     """rate: used when the header has none. Raises MediaError when nothing in the file decodes."""
     with _opened(path) as (container, stream):
-        picture = next(_pictures(container, stream, path), None)
+        picture = next(_pictures(container, stream, path, {}), None)
         if picture is None:
             raise MediaError(f"{path} has a video stream of which nothing decodes: repair it or copy it again")
         info = _info(path, rate, container, stream, picture)
-    return Clip(info, lambda start, longest_side: _frames(info, start, longest_side))
+    damage: dict[int, int] = {}
+    return Clip(info, lambda start, longest_side: _frames(info, start, longest_side, damage), damage)
 
 
-def _frames(info: ClipInfo, start: int, longest_side: int | None) -> Iterator[Frame]:
+def _frames(info: ClipInfo, start: int, longest_side: int | None, damage: dict[int, int]) -> Iterator[Frame]:
     with _opened(info.path) as (container, stream):
         clock = _Clock(info.rate, trusted=not int(container.format.flags) & _NO_TIMESTAMPS)
         convert = turn = None
-        for number, picture in enumerate(_pictures(container, stream, info.path)):
+        for number, picture in enumerate(_pictures(container, stream, info.path, damage)):
             if convert is None:
                 size = reduced_size(picture.width, picture.height, longest_side)
-                convert = Converter(*size, _stored_colour(info, picture), small=longest_side is not None)
+                colour, small = _stored_colour(info, picture), longest_side is not None
+                convert = Converter(*size, colour, small, info.channels, info.bit_depth)
                 turn = _Turn.of(picture)
             # pictures that a decoder held back to the end come without a time base
             seconds = clock(picture.pts, picture.time_base or stream.time_base)
@@ -58,9 +64,9 @@ def _frames(info: ClipInfo, start: int, longest_side: int | None) -> Iterator[Fr
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def _opened(path: Path, threads: str = "AUTO") -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     try:
-        container = av.open(str(path))
+        container = open_container(path)
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{path} is not a video that can be opened ({error.strerror or error}): "
@@ -68,13 +74,14 @@ def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoS
         ) from error
     with container:
         streams = [stream for stream in container.streams.video if not _disposition(stream) & _ATTACHED_PICTURE]
-        # FFmpeg "plays" text files as terminal output.
-        if not streams or container.format.name == "tty":
+        if not streams:
             raise MediaError(f"{path} has no video stream: give a video file or a folder of images")
         stream = streams[0]
         if stream.codec_context is None:
             raise MediaError(f"{path} has a video stream this FFmpeg cannot decode: convert it, to H.264 for example")
-        stream.thread_type = "AUTO"
+        check_size(path, stream.codec_context.width, stream.codec_context.height)
+        stream.thread_type = threads
+        stream.codec_context.options = _LIMITS
         yield container, stream
 
 
@@ -83,9 +90,16 @@ def _disposition(stream: av.VideoStream) -> int:
     return int(getattr(disposition, "value", disposition))
 
 
-def _pictures(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> Iterator[av.VideoFrame]:
+def _pictures(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    path: Path,
+    damage: dict[int, int],
+    threaded: bool = True,
+) -> Iterator[av.VideoFrame]:
     """Everything that decodes. Damage is passed over when pictures follow it, and when it is the cut-off
-    end of the file; a longer stretch of nothing up to the end is an error."""
+    end of the file; a longer stretch of nothing up to the end is an error. What was passed over goes into ``damage``.
+    """
     decoder = _decoder(stream)
     index = broken = 0
     reason: Exception | None = None
@@ -100,9 +114,18 @@ def _pictures(container: av.container.InputContainer, stream: av.VideoStream, pa
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:
+            ends = packet is None or not packet.size
+            if ends and threaded:
+                # The pictures that other threads had made are lost with the error: once more, without such threads.
+                damage.clear()
+                with _opened(path, "SLICE") as (again, same):
+                    yield from islice(_pictures(again, same, path, damage, threaded=False), index, None)
+                return
             pictures, reason = [], error
             broken += 1
         for picture in pictures:
+            if broken:
+                damage[index] = broken
             broken = 0
             index += 1
             yield picture
@@ -122,9 +145,11 @@ def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
     if not alpha or wrapped is None:
         return context
     try:
-        return av.CodecContext.create(wrapped, "r")
+        able = av.CodecContext.create(wrapped, "r")
     except ValueError:  # this build has no libvpx: colour alone, then
         return context
+    able.options = _LIMITS
+    return able
 
 
 def _info(

@@ -46,10 +46,12 @@ class Sound:
         """Raise MediaError when there is no such file, or nothing in it that can be opened."""
         import av
 
+        from .container import open_container
+
         if not Path(self.path).is_file():
             raise MediaError(f"no sound can be copied from {self.path}: give an existing video or audio file")
         try:
-            av.open(str(self.path)).close()
+            open_container(self.path).close()
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(
                 f"no sound can be copied from {self.path} ({error.strerror or error}): give a video or audio file"

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import av
 
+from .container import open_container
 from .listen import Listener
 from .sound import Sound
 from .stretch import stretched
@@ -39,7 +40,7 @@ class Soundtrack:
         self._output = output
         self._start = start if sound.start is None else sound.start
         self._end = duration + frame
-        self._input = av.open(str(sound.path))
+        self._input = open_container(sound.path)
         self._listeners: list[Listener] = []
         if sound.how == "keep":
             self._sources = [self._copied()]
@@ -75,7 +76,8 @@ class Soundtrack:
         return self._packets(wanted, streams) if wanted else iter(())
 
     def _packets(self, wanted: list, streams: dict) -> Iterator[tuple[Fraction, av.Packet]]:
-        going = set(streams)
+        going, latest = set(streams), dict.fromkeys(streams, -(1 << 63))
+        disordered = 0
         try:
             for packet in self._input.demux(wanted):
                 if packet.pts is None or packet.dts is None:
@@ -87,6 +89,10 @@ class Soundtrack:
                 if ends <= 0:
                     continue
                 source = packet.stream
+                if packet.dts < latest[source.index] or packet.pts < packet.dts:
+                    disordered += 1  # no muxer takes it
+                    continue
+                latest[source.index] = packet.dts
                 if ends > self._end:
                     going.discard(source.index)
                     packet = _shortened(packet, self._end)
@@ -97,6 +103,9 @@ class Soundtrack:
                     return
         except av.error.FFmpegError as error:
             self.notes += (f"audio cut off: the source is damaged ({error})",)
+        finally:
+            if disordered:
+                self.notes += (f"audio is missing in places: {disordered} of the source's packets go back in time",)
 
     def _can_decode(self, stream: av.AudioStream) -> bool:
         if stream.codec_context is not None and stream.codec_context.sample_rate:

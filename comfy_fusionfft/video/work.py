@@ -25,6 +25,7 @@ from typing import Any
 
 from ..contract import Frame, Position
 from ..errors import MediaError
+from .explain import explained
 from .lock import Lock
 
 _FORMAT = 1
@@ -115,6 +116,11 @@ class Work:
         self._files = 0
         self._target = target
         self._key = key
+        with explained(target):
+            self._take(folder)
+
+    def _take(self, folder: Path) -> None:
+        target, key = self._target, self._key
         self._lock = Lock(folder, target)
         try:
             if key is not None:
@@ -232,7 +238,7 @@ class Work:
     def _append(self, entry: dict[str, Any]) -> None:
         if self._key is None:
             return
-        with self._journal.open("a", encoding="utf-8") as file:
+        with explained(self._target), self._journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())

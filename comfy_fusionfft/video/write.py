@@ -8,11 +8,10 @@ left behind. An existing output stays untouched until its successor is complete.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +21,7 @@ from ..contract import Frame
 from ..errors import Cancelled, FusionFFTError, MediaError, OutputExistsError
 from .clip import DEFAULT_IMAGE_RATE, ClipInfo
 from .codecs import CONTAINERS
+from .explain import explained
 from .sound import Sound
 from .work import Span, Work, private_work
 
@@ -84,7 +84,7 @@ def write_clip(
     """
     try:
         target = _Target.of(path, like, sound, overwrite)
-        with _explained(target.path):
+        with explained(target.path):
             work = work or private_work(target.path)
             writer = target.writer(work, like, rate, codec, quality, sound, metadata)
     except BaseException:
@@ -94,7 +94,7 @@ def write_clip(
     earlier, span = work.done, Span(work.last)
     try:
         for frame in frames:
-            with _explained(target.path):
+            with explained(target.path):
                 writer.add(frame)
             span.add(frame)
             if on_frame is not None:
@@ -102,7 +102,7 @@ def write_clip(
         count = earlier + span.frames
         if not count:
             raise MediaError(f"there are no frames to write to {target.path}: give a clip with at least one")
-        with _explained(target.path):
+        with explained(target.path):
             made = writer.finish()
             begins = work.pieces[0].begins
             target.publish(made)
@@ -253,26 +253,3 @@ def _leave(writer: _Writer, work: Work) -> str | None:
     if not work.close():
         return None
     return f"{work.done} finished frames are kept: run the same command again to go on"
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the system and the encoders raise into errors that say what to do."""
-    try:
-        yield
-    except FusionFFTError:
-        raise
-    except OSError as error:
-        raise _media_error(path, error) from error
-    except Exception as error:
-        # PyAV's errors are OSErrors only for some codes; anything else is a bug and shows itself.
-        if type(error).__module__.startswith("av."):
-            raise _media_error(path, error) from error
-        raise
-
-
-def _media_error(path: Path, error: Exception) -> MediaError:
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return MediaError(f"disk full while writing {path}: free space or choose another folder")
-    reason = getattr(error, "strerror", None) or error
-    return MediaError(f"{path} cannot be written ({reason}): choose another place or another codec")
