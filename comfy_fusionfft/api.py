@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .checkpoints import find, load
 from .contract import FlowSource, Frame, Host, Model, Restorer
-from .engine import AtCut, PairFlow, Tile, find_flow, run
+from .engine import AtCut, PairFlow, Tile, find_flow, in_words, run
 from .engine import restore as restore_frames
 from .errors import InputError
 from .families.fusionfft import MAX_ANCHORS  # noqa: F401 - the nodes read it here
@@ -78,7 +78,7 @@ def load_flow(
 
             return DISFlow(scale=scale)
         name = {"auto": EMBEDDED_FLOW, "rife": EMBEDDED_RIFE}.get(str(flow), flow)
-        flow = host.place(load(find(name)).module)
+        flow = _placed(name, "flow", host)
     return flow.family.source(flow, scale=scale, ensemble=ensemble)
 
 
@@ -120,11 +120,7 @@ def load_method(
             raise InputError(
                 "waveletvfi has no weights of ours: `fusionfft weights list` says where they are; give weights"
             )
-        net = (
-            host.place(load(find(weights, kind="interpolation")).module)
-            if isinstance(weights, (str, Path))
-            else weights
-        )
+        net = _placed(weights, "interpolation", host) if isinstance(weights, (str, Path)) else weights
         return net.family.model(net, threshold=threshold, explain=explain)
     assert source is not None
     if method == "rife":
@@ -135,8 +131,7 @@ def load_method(
         return RecursiveBlend(source, history=history, decay=decay, explain=explain)
     net = None if isinstance(fusion, (str, Path)) else fusion
     if net is None and fusion != "none":
-        loaded = load(find(EMBEDDED_FUSION if fusion == "auto" else fusion, kind="fusion"))
-        net = host.place(loaded.module)
+        net = _placed(EMBEDDED_FUSION if fusion == "auto" else fusion, "fusion", host)
     return Fuse(
         net,
         source,
@@ -149,6 +144,12 @@ def load_method(
         tile=tile,
         explain=explain,
     )
+
+
+def _placed(name: str | Path, kind: str, host: Host) -> nn.Module:
+    """The network of a file, where it shall run."""
+    with in_words(host):
+        return host.place(load(find(name, kind=kind)).module)
 
 
 def needs_flow(method: str) -> bool:
@@ -190,6 +191,11 @@ def interpolate(
     host: device, precision, progress and cancel; a PlainHost when not given.
     total: expected number of output frames, for progress only.
 
+    Frames with NaN or infinite values are refused (InputError) once a picture is to be made of them, and so are flow,
+    priors and masks with such values, by every function here; nothing is cleaned. Frames that only pass are not looked
+    at. Made pictures are finite and keep within 0..1, or within what the frames they are made of have beyond; alpha is
+    taken as 0..1.
+
     Weights are loaded at the call; no frame is read before the first output is asked for. Where cuts or repeats are
     to be found, or the clip's length matters (count, loop, percentages of a speed), frames are read twice, so they
     must not be an iterator.
@@ -216,7 +222,7 @@ def load_restorer(weights: str | Path | nn.Module, *, host: Host, **settings: An
     settings: of the network's family (families.fmanet.model, families.ftvsr.model).
     """
     if isinstance(weights, (str, Path)):
-        weights = host.place(load(find(weights, kind="restore")).module)
+        weights = _placed(weights, "restore", host)
     family = weights.family
     if unknown := [name for name in settings if name not in family.settings]:
         raise InputError(f"{family.title} has no setting {unknown[0]!r}: it has {', '.join(family.settings)}")
@@ -304,7 +310,8 @@ def fuse(
 ) -> Iterator[Frame]:
     """The second block alone: fusion along flow found by ``extract_flow`` for the same clip and instants.
 
-    flow: a folder, or a ClipFlow, which says its instants and its kind of anchors itself.
+    flow: a folder, or a ClipFlow, which says its instants and its kind of anchors itself (of a clip too short for pairs
+        wider than neighbours: chained, unless ``anchor_flow`` is given).
     """
     settings = {"method": "fusion", "host": host, "total": total, **method_settings}
     if isinstance(flow, ClipFlow):

@@ -12,6 +12,12 @@ from .free_memory import free_memory
 
 DEVICES = ("cuda", "xpu", "mps", "cpu")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+OOM_SIGNS = (
+    *("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "can't start new thread"),
+    *("_ALLOC_FAILED", "could not create a primitive"),  # CUDA's libraries; oneDNN
+)
+"""What RuntimeErrors say that mean a lack of memory."""
+_OPENCV_NO_MEMORY = -4
 
 
 class PlainHost:
@@ -58,10 +64,9 @@ class PlainHost:
     def is_oom(self, error: BaseException) -> bool:
         if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
             return True
-        text = str(error)
-        return isinstance(error, RuntimeError) and any(
-            sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
-        )
+        if type(error).__module__ == "cv2":
+            return getattr(error, "code", None) == _OPENCV_NO_MEMORY
+        return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OOM_SIGNS)
 
     def free(self) -> None:
         if self.device.type in ("cuda", "xpu", "mps"):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .contract import Frame, Host
+from .engine import in_words
 from .engine.picture import to_picture, to_pixels
 from .errors import InputError
 from .ops import spectral
@@ -56,33 +57,34 @@ def swap_clip(
     total: int | None = None,
 ) -> Iterator[Frame]:
     """See ``api.spectral_swap``. Both streams ascend in time; two frames of the prior are held."""
-    spectral.check_band(lo, hi)
+    spectral.check_settings(alpha, lo, hi)
     if prior_kind not in PRIOR_KINDS:
         raise InputError(f"prior kind {prior_kind!r} is not known: use {', '.join(PRIOR_KINDS)}")
-    lending = _Lending(prior, host.device)
-    for number, frame in enumerate(frames):
-        host.raise_if_cancelled()
-        left, right = lending.paired(number) if prior_kind == "paired" else lending.around(frame.seconds)
-        if frame.pixels.shape[:2] != left.pixels.shape[:2]:
-            raise InputError(
-                f"frame {number} is {frame.pixels.shape[1]}×{frame.pixels.shape[0]}, the prior is "
-                f"{left.pixels.shape[1]}×{left.pixels.shape[0]}: resize one of them"
-            )
-        if alpha and (prior_kind == "paired" or frame.seconds not in (left.seconds, right.seconds)):
-            share = _share(frame.seconds, left.seconds, right.seconds, prior_kind)
-            with torch.inference_mode():
-                picture = to_picture(frame.pixels, host.device)
-                strength = torch.lerp(lending.strength(left), lending.strength(right), share)
-                change = spectral.delta(picture[:, :3], strength, lo, hi, soft=soft, clamp_gain=clamp_gain)
-                allowed = limits(picture), lending.limits(left), lending.limits(right)
-                if picture.shape[1] == 4:
-                    change *= picture[:, 3:]
-                made = picture.clone()  # grey pixels are a picture of three channels that share their memory
-                made[:, :3].add_(change, alpha=alpha)
-                made = limit_(made, *allowed)
-                frame = Frame(to_pixels(made[0], frame.pixels), frame.seconds, original=False)
-        host.progress(number + 1, total, frame.pixels)
-        yield frame
+    with in_words(host):
+        lending = _Lending(prior, host.device)
+        for number, frame in enumerate(frames):
+            host.raise_if_cancelled()
+            left, right = lending.paired(number) if prior_kind == "paired" else lending.around(frame.seconds)
+            if frame.pixels.shape[:2] != left.pixels.shape[:2]:
+                raise InputError(
+                    f"frame {number} is {frame.pixels.shape[1]}×{frame.pixels.shape[0]}, the prior is "
+                    f"{left.pixels.shape[1]}×{left.pixels.shape[0]}: resize one of them"
+                )
+            if alpha and (prior_kind == "paired" or frame.seconds not in (left.seconds, right.seconds)):
+                share = _share(frame.seconds, left.seconds, right.seconds, prior_kind)
+                with torch.inference_mode():
+                    picture = to_picture(frame.pixels, host.device)
+                    strength = torch.lerp(lending.strength(left), lending.strength(right), share)
+                    change = spectral.delta(picture[:, :3], strength, lo, hi, soft=soft, clamp_gain=clamp_gain)
+                    allowed = limits(picture), lending.limits(left), lending.limits(right)
+                    if picture.shape[1] == 4:
+                        change *= picture[:, 3:]
+                    made = picture.clone()  # grey pixels are a picture of three channels that share their memory
+                    made[:, :3].add_(change, alpha=alpha)
+                    made = limit_(made, *allowed)
+                    frame = Frame(to_pixels(made[0], frame.pixels), frame.seconds, original=False)
+            host.progress(number + 1, total, frame.pixels)
+            yield frame
 
 
 class _Lending:

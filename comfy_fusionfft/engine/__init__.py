@@ -5,5 +5,6 @@ from .flow import PairFlow, find_flow
 from .restore import restore
 from .room import Room, Tile, room_for
 from .run import AtCut, Manner, run
+from .shortage import in_words
 
-__all__ = ["AtCut", "Manner", "PairFlow", "Room", "Tile", "find_flow", "restore", "room_for", "run"]
+__all__ = ["AtCut", "Manner", "PairFlow", "Room", "Tile", "find_flow", "in_words", "restore", "room_for", "run"]

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ..contract import Host, Model, Position, Restorer
 from ..errors import DeviceError
+from ..ops.memory import forget_memory
 from ..ops.replay import forget_graphs
+from .shortage import Kernels
 from .store import StoreWindow
 
 BATCH_PIXELS = 4 * 1024 * 1024
@@ -40,6 +42,7 @@ class Fitted:
 
     def __init__(self, model: Model | Restorer, host: Host, *, whole: bool = False, tile: int | None = None) -> None:
         self.model, self._host, self._whole = model, host, whole
+        self._kernels = Kernels(host.device)
         self.batch: int | None = None
         self.tile = tile
 
@@ -52,7 +55,9 @@ class Fitted:
             chunk = waiting[: min(limit, self.batch or limit)]
             pictures = self._attempt(replace(window, times=chunk))
             if pictures is None:
+                self._kernels.ran_short()
                 forget_graphs()
+                forget_memory()
                 self._host.free()
                 self._shrink(len(chunk), height, width)
                 continue
@@ -62,9 +67,13 @@ class Fitted:
 
     def _attempt(self, window: StoreWindow) -> Tensor | None:
         """None when memory ran out; returning drops the failed attempt's tensors before the next one."""
-        try:
+
+        def made() -> Tensor:
             with torch.inference_mode():
                 return self.model(window) if self.tile is None else self._tiled(window, self.tile)
+
+        try:
+            return self._kernels(made)
         except Exception as error:
             if not self._host.is_oom(error):
                 raise

@@ -15,6 +15,7 @@ from ..ops.between import flow_between, link_time
 from ..timeline import Interval, Timing
 from .fit import Fitted, batch_limit
 from .run import alike
+from .shortage import in_words
 from .store import Store, StoreWindow
 from .transfer import transfer_for
 
@@ -54,6 +55,13 @@ def find_flow(
     nested: also the wider pairs up to this anchor around every interval with instants, each after the
         nearest one. 2·nested frames are held at a time. total: number of frames, for progress only.
     """
+    with in_words(host):
+        yield from _found_for_all(frames, source, timing, host, nested, total)
+
+
+def _found_for_all(
+    frames: Iterable[Frame], source: FlowSource, timing: Timing, host: Host, nested: int, total: int | None
+) -> Iterator[PairFlow]:
     store = Store(transfer_for(host.device))
     asking = Fitted(_Asking(source), host)
     clip = alike(frames)

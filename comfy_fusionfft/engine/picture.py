@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import DeviceError, InputError
 from ..ops.strips import strip_rows, strips
 
 _PEAK = {torch.uint8: 255, torch.uint16: 65535}
@@ -28,9 +28,23 @@ def check_pixels(pixels: Tensor) -> None:
             f"frame of shape {tuple(pixels.shape)}: need (height, width, channels) with 1, 3 or 4 channels"
         )
     # the extremes are not finite when any value is not, and cost a twentieth of asking every one
-    if pixels.is_floating_point() and not torch.isfinite(torch.stack(pixels.aminmax())).all():
+    if pixels.is_floating_point() and not torch.isfinite(extremes(pixels)).all():
         raise InputError(
             "a frame holds NaN or infinite values: repair the clip or the node that made it, then run again"
+        )
+
+
+def extremes(picture: Tensor) -> Tensor:
+    """Lowest and highest value ``(2,)``, where the picture is; not finite when any value is not."""
+    return torch.stack(picture.aminmax())
+
+
+def check_made(extremes: Tensor) -> None:
+    """DeviceError for the extremes of a made picture that is not finite: in integers it would just be black."""
+    if not torch.isfinite(extremes).all():
+        raise DeviceError(
+            "a made picture holds NaN or infinite values: run again in float32, for half precision may not hold what "
+            "this network computes; if that does not help, its weights are damaged"
         )
 
 
@@ -75,7 +89,7 @@ def unpack(pixels: Tensor, dtype: torch.dtype, empty: Callable[..., Tensor] = to
     if dtype in _PEAK:
         picture /= _PEAK[dtype]
     if channels == 4:
-        picture[:3] *= picture[3:]
+        picture[:3] *= picture[3:].clamp_(0, 1)
     return picture.unsqueeze(0).expand(1, 3 if channels == 1 else channels, -1, -1)  # 1 C H W
 
 

@@ -38,5 +38,8 @@ def _a_step_late(promised: Iterator[Promise | None]) -> Iterator[Promise]:
             held.append(promise)
         while promise is None and held:
             yield held.popleft()
-    if not isinstance(stop, StopIteration):
-        raise stop
+    try:
+        if not isinstance(stop, StopIteration):
+            raise stop
+    finally:
+        del stop  # it holds this frame, and so all that was at work, until somebody collects garbage

@@ -21,6 +21,7 @@ from ..ops.confidence import predicted_psnr
 from ..timeline import Instant, Interval, Part, Timing
 from .fit import Fitted
 from .promises import Promise, kept
+from .shortage import in_words
 from .steps import plan, shot_around
 from .store import Store, StoreWindow
 from .transfer import Pending, Transfer, transfer_for
@@ -75,9 +76,10 @@ def run(
     promised = _promised(frames, model, timing, host, manner, part, transfer)
     made = kept(promised, transfer.ahead)
     new = dropwhile(lambda frame: part.after is not None and frame.seconds <= part.after, made)
-    for number, frame in enumerate(new, done + 1):
-        host.progress(number, total, frame.pixels)
-        yield frame
+    with in_words(host):
+        for number, frame in enumerate(new, done + 1):
+            host.progress(number, total, frame.pixels)
+            yield frame
 
 
 def _promised(

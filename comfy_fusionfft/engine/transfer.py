@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..ops.memory import Memory
-from .picture import check_pixels, pack, restored, stored, to_picture, to_pixels, unpack
+from .picture import check_made, check_pixels, extremes, pack, restored, stored, to_picture, to_pixels, unpack
 
 Pending = Callable[[], Tensor]
 """Waits for a copy, where that is needed, and returns what was copied. May be called again after it failed."""
@@ -33,7 +33,10 @@ class Transfer(Protocol):
         """``(H, W, C)`` pixels -> picture ``(1, C, H, W)`` float32 on the device. InputError comes with the result."""
 
     def download(self, picture: Tensor, like: Tensor) -> Pending:
-        """``(C, H, W)`` picture -> pixels ``(H, W, C')`` on the CPU, of the dtype and channels of ``like``."""
+        """``(C, H, W)`` picture -> pixels ``(H, W, C')`` on the CPU, of the dtype and channels of ``like``.
+
+        DeviceError comes with the result, for a picture that is not finite.
+        """
 
 
 def transfer_for(device: torch.device) -> Transfer:
@@ -53,7 +56,11 @@ class Direct:
         return lambda: to_picture(pixels, self._device, self._memory.empty)
 
     def download(self, picture: Tensor, like: Tensor) -> Pending:
-        return lambda: to_pixels(picture, like, self._memory.empty)
+        def pixels() -> Tensor:
+            check_made(extremes(picture))
+            return to_pixels(picture, like, self._memory.empty)
+
+        return pixels
 
 
 class Overlapped:
@@ -94,19 +101,22 @@ class Overlapped:
     def download(self, picture: Tensor, like: Tensor) -> Pending:
         made, copied = self._cuda.Event(), self._cuda.Event(blocking=True)
         try:
-            there = pack(picture, like)
+            there, found = pack(picture, like), extremes(picture)
         except torch.cuda.OutOfMemoryError:
-            return lambda: to_pixels(picture.cpu(), like)
+            return lambda: Direct(torch.device("cpu")).download(picture.cpu(), like)()
         made.record(self._cuda.current_stream(self._device))
-        here = _pinned_like(there)
+        checked, here = _pinned_like(found), _pinned_like(there)
         with self._cuda.stream(self._down):
             self._down.wait_event(made)
             here.copy_(there, non_blocking=True)
+            checked.copy_(found, non_blocking=True)
             copied.record(self._down)
         there.record_stream(self._down)
+        found.record_stream(self._down)
 
         def pixels() -> Tensor:
             copied.synchronize()
+            check_made(checked)
             return self._given(restored(here, like.dtype))
 
         return pixels

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
@@ -42,6 +43,7 @@ class DenseInverseSearch:
         if preset not in get_args(Preset):
             raise InputError(f"DIS preset {preset!r} is not known: use {', '.join(get_args(Preset))}")
         self._finder = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+        self._busy = threading.Lock()  # a finder works in memory of its own
         self._halved = halved
         if halved and self._finder.getFinestScale() != 1:
             raise InputError(f"DIS preset {preset!r} does not end at half the size: use medium for halved pictures")
@@ -51,6 +53,7 @@ class DenseInverseSearch:
             self._finder.setPatchStride(stride)
         if rounds is not None:
             self._finder.setVariationalRefinementIterations(rounds)
+        self._finest, self._patch = self._finder.getFinestScale(), self._finder.getPatchSize()
 
     def __call__(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         height, width = source.shape
@@ -58,7 +61,10 @@ class DenseInverseSearch:
         missing = (0, max(0, smallest - height), 0, max(0, smallest - width))
         if any(missing):
             source, target = (cv2.copyMakeBorder(x, *missing, cv2.BORDER_REPLICATE) for x in (source, target))
-        flow = self._finder.calc(source, target, None)
+        with self._busy:
+            self._finder.setFinestScale(self._finest)  # small pictures change both, and for good
+            self._finder.setPatchSize(self._patch)
+            flow = self._finder.calc(source, target, None)
         if self._halved:  # what doubling the answer and halving it again does to it
             flow = cv2.sepFilter2D(flow, -1, _THERE_AND_BACK, _THERE_AND_BACK, borderType=cv2.BORDER_REPLICATE)
         return np.ascontiguousarray(flow[:height, :width])

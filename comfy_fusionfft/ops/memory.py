@@ -6,6 +6,7 @@ each time. That can take longer than a pass of arithmetic over it.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,22 +34,34 @@ class Memory:
 
     blocks: how many are kept. When all are held by tensors the oldest one is left to its tensor for good, so that
         a caller who keeps everything costs no more than without this.
+
+    Several threads may share one.
     """
 
     def __init__(self, blocks: int = 8) -> None:
         _settle()
         self._blocks: deque[_Block] = deque(maxlen=blocks)
+        self._lock = threading.Lock()
+        _alive.add(self)
 
     def empty(self, *shape: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
         """A tensor with anything in it; off the CPU, where PyTorch keeps memory itself, simply ``torch.empty``."""
         if device is not None and device.type != "cpu":
             return torch.empty(shape, dtype=dtype, device=device)
         size = prod(shape) * dtype.itemsize
-        memory = self._unused(size + _ALIGNMENT)
-        start = -memory.ctypes.data % _ALIGNMENT
-        lent = memory[start : start + size]
-        self._blocks.append(_Block(memory, weakref.ref(lent)))
+        with self._lock:
+            memory = self._unused(size + _ALIGNMENT)
+            start = -memory.ctypes.data % _ALIGNMENT
+            lent = memory[start : start + size]
+            self._blocks.append(_Block(memory, weakref.ref(lent)))
         return torch.from_numpy(lent).view(dtype).view(shape)
+
+    def forget(self) -> None:
+        """Give back what nobody holds."""
+        with self._lock:
+            held = [block for block in self._blocks if block.lent() is not None]
+            self._blocks.clear()
+            self._blocks.extend(held)
 
     def _unused(self, size: int) -> np.ndarray:
         for number, block in enumerate(self._blocks):
@@ -56,6 +69,15 @@ class Memory:
                 del self._blocks[number]
                 return block.memory
         return np.empty(size, np.uint8)
+
+
+_alive: weakref.WeakSet[Memory] = weakref.WeakSet()
+
+
+def forget_memory() -> None:
+    """Have every Memory give back what nobody holds: where there is too little, other sizes are wanted next."""
+    for memory in list(_alive):
+        memory.forget()
 
 
 @lru_cache(None)

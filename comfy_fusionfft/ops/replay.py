@@ -9,6 +9,7 @@ recorded it calls the function. Reference: CUDA C++ programming guide, "CUDA Gra
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -57,6 +58,7 @@ class Replay:
         self._patience = 1
         self._graphs: OrderedDict[Any, Graph] = OrderedDict()
         self._places: tuple[int, ...] = ()
+        self._lock = threading.RLock()  # a graph has one set of inputs, whoever replays it
         _alive.add(self)
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
@@ -64,6 +66,16 @@ class Replay:
         shape = _taken_apart((args, tuple(settings.items())), inputs)
         if not self._works or not _can_replay(inputs):
             return self._function(*args, **settings)
+        with self._lock:
+            graph = self._graph_for(shape, inputs)
+            if graph is not None:
+                for kept, given in zip(graph.inputs, inputs, strict=True):
+                    kept.copy_(given)
+                graph.replay()
+                return _copied(graph.result)
+        return self._function(*args, **settings)
+
+    def _graph_for(self, shape: Any, inputs: list[Tensor]) -> Graph | None:
         places = tuple(weight.data_ptr() for weight in self._weights())
         if places != self._places:
             self.forget()
@@ -74,19 +86,16 @@ class Replay:
             self._calls[key] = self._calls.get(key, 0) + 1
             if self._calls[key] > self._patience:  # the first call may load kernels, and may be the only one
                 graph = self._recorded(key, shape, inputs)
-        if graph is None:
-            return self._function(*args, **settings)
-        self._graphs.move_to_end(key)
-        for kept, given in zip(graph.inputs, inputs, strict=True):
-            kept.copy_(given)
-        graph.replay()
-        return _copied(graph.result)
+        if graph is not None:
+            self._graphs.move_to_end(key)
+        return graph
 
     def forget(self) -> None:
         """Drop all graphs and their memory."""
-        self._graphs.clear()
-        self._calls.clear()
-        self._patience = 1
+        with self._lock:
+            self._graphs.clear()
+            self._calls.clear()
+            self._patience = 1
 
     def _recorded(self, key: Any, shape: Any, inputs: list[Tensor]) -> Graph | None:
         def function(tensors: list[Tensor]) -> Any:
@@ -108,7 +117,7 @@ class Replay:
 
 def forget_graphs() -> None:
     """Drop the graphs of every Replay: they hold memory that emptying PyTorch's cache does not return."""
-    for replay in _alive:
+    for replay in list(_alive):
         replay.forget()
 
 
