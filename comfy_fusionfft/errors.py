@@ -9,6 +9,12 @@ class FusionFFTError(Exception):
     """Base of every error this library raises on purpose."""
 
 
+def quoted(value: object, most: int = 100) -> str:
+    """What somebody gave, as it stands in a message: of something endless its beginning."""
+    text = repr(value[: most + 1] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 class InputError(FusionFFTError):
     """Frames, files or arguments that cannot be used as given."""
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from .errors import InputError
-from .retime import REAL_TIME, SpeedCurve, parse_speed
+from .errors import InputError, quoted
+from .retime import REAL_TIME, SpeedCurve, number, parse_speed
 from .timeline import At, Multiply, Rate, Timing
 
 SAMPLES = 9
@@ -129,9 +129,9 @@ _EXCLUDED = {
 def exact_rate(value: Number) -> Fraction:
     """``60``, ``"24000/1001"`` or ``23.976`` -> exact rate; the NTSC decimals mean their n·1000/1001."""
     try:
-        rate = Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"frame rate {value!r} is not a number: use 60, 59.94 or 60000/1001") from None
+        rate = number(value)
+    except ValueError:
+        raise InputError(f"frame rate {quoted(value)} is not a number: use 60, 59.94 or 60000/1001") from None
     ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
     return ntsc if rate.denominator > 1 and abs(rate - ntsc) < Fraction(1, 200) else rate
 
@@ -139,6 +139,6 @@ def exact_rate(value: Number) -> Fraction:
 def exact(value: Number, name: str) -> Fraction:
     """A number as people write it: ``0.1`` is a tenth."""
     try:
-        return Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"{name} {value!r} is not a number: use one such as 4, 2.5 or 1/3") from None
+        return number(value)
+    except ValueError:
+        raise InputError(f"{name} {quoted(value)} is not a number: use one such as 4, 2.5 or 1/3") from None

@@ -14,9 +14,12 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from .errors import TimelineError
+from .errors import TimelineError, quoted
 
 SLOWEST, FASTEST = Fraction(1, 1000), Fraction(1000)
+MOST_KEYS = 1000
+"""Every further one makes the exact instants after it longer numbers; drawn curves have 65."""
+_LONGEST, _MOST_ZEROS = 100, 99
 
 
 class Key(NamedTuple):
@@ -123,6 +126,8 @@ def parse_speed(text: str, duration: Fraction | None = None, rate: Fraction | No
     words = text.replace(",", " ").replace(";", " ").split()
     if len(words) == 1 and ":" not in words[0]:
         return SpeedCurve.constant_at(_number(words[0], text))
+    if len(words) > MOST_KEYS:
+        raise TimelineError(f"a speed of {len(words)} keys: give {MOST_KEYS} or fewer")
     keys = []
     for word in words:
         when, colon, speed = word.partition(":")
@@ -154,14 +159,33 @@ def sampled(speeds: Iterable[float], duration: Fraction) -> SpeedCurve:
     return SpeedCurve((keys[0], *inner, keys[-1]))
 
 
+def number(value: Fraction | float | str) -> Fraction:
+    """A number as people write it, exactly: ``0.1`` is a tenth, ``1/3`` a third. Raises ValueError for anything else.
+
+    ``1e9999999`` is refused, too: an exact number of so many digits would fill the memory before anybody could see
+    that it makes no sense.
+    """
+    if isinstance(value, (Fraction, int)):
+        return Fraction(value)
+    text = str(value)
+    _, _, zeros = text.lower().partition("e")
+    if len(text) > _LONGEST or (zeros and abs(int(zeros)) > _MOST_ZEROS):
+        raise ValueError(f"{quoted(text)} is too long or too large")
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError(f"{text} divides by 0") from None
+
+
 def _number(word: str, text: str) -> Fraction:
     try:
-        return Fraction(word)
-    except (ValueError, ZeroDivisionError):
+        return number(word)
+    except ValueError:
         raise _unreadable(text) from None
 
 
 def _unreadable(text: str) -> TimelineError:
     return TimelineError(
-        f"speed {text!r} is neither a number such as 0.25 nor keys such as 0:1, 2:1, 2.5:0.25 (seconds, 50% or 48f)"
+        f"speed {quoted(text)} is neither a number such as 0.25 nor keys such as 0:1, 2:1, 2.5:0.25 (seconds, 50% or "
+        "48f)"
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -71,9 +72,12 @@ class SpectralPreview:
         self._strength: dict[int, Tensor] = {}
         self._analysed: tuple[int, Tensor, Tensor] | None = None
 
-    def identity(self, node: str) -> str:
-        """A name that only the same pictures on the same node have, 32 hexadecimal digits."""
-        digest = hashlib.blake2b(node.encode(), digest_size=16)
+    def identity(self, node: str, secret: bytes = b"") -> str:
+        """A name that only the same pictures on the same node have, 32 hexadecimal digits.
+
+        Without ``secret`` (up to 64 bytes) nobody can tell it, not even who has the pictures.
+        """
+        digest = hashlib.blake2b(node.encode("utf-8", "surrogatepass"), digest_size=16, key=secret)
         seen: dict[int, int] = {}  # lenders are shared: each is read once, then named by its place in this order
         for frame in self.frames:
             digest.update(f"{frame.number} {frame.position} {frame.share} {tuple(frame.base.shape)}".encode())
@@ -135,6 +139,7 @@ class PreviewStore:
     def __init__(self, total_bytes: int = TOTAL_BYTES, node_bytes: int = NODE_BYTES) -> None:
         self.total_bytes, self.node_bytes = total_bytes, node_bytes
         self._lock = threading.Lock()
+        self._secret = secrets.token_bytes(32)
         self._runs: OrderedDict[str, tuple[str, SpectralPreview]] = OrderedDict()
 
     def add(self, node: str, preview: SpectralPreview) -> str:
@@ -143,7 +148,7 @@ class PreviewStore:
         Runs that differ in alpha or the band alone have the same token: a host that remembers results may announce
         the older one again, and its pictures are still there, as are the spectra of those looked at.
         """
-        token = preview.identity(node)
+        token = preview.identity(node, self._secret)
         with self._lock:
             known = self._runs.get(token, (node, preview))
             self._runs = OrderedDict((t, run) for t, run in self._runs.items() if run[0] != node)

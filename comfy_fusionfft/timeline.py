@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from .contract import Position
 from .errors import TimelineError
-from .retime import REAL_TIME, SpeedCurve
+from .retime import REAL_TIME, SpeedCurve, number
 
 
 class Instant(NamedTuple):
@@ -81,11 +81,12 @@ class Multiply:
 
     def __post_init__(self) -> None:
         try:
-            factor = Fraction(str(self.factor))
-        except (ValueError, ZeroDivisionError):
+            factor = number(self.factor)
+        except ValueError:
             factor = Fraction(0)
         if factor < 1:
-            raise TimelineError(f"multiplier {self.factor} is not a number of 1 or more: use 2, 2.5, 3, … or a rate")
+            given = str(self.factor)[:100]
+            raise TimelineError(f"multiplier {given} is not a number of 1 or more: use 2, 2.5, 3, … or a rate")
         object.__setattr__(self, "factor", factor)
 
     def inside(self, interval: Interval) -> Iterator[Instant]:
@@ -178,10 +179,13 @@ class At:
     positions: tuple[Position, ...]
 
     def __post_init__(self) -> None:
-        ordered = tuple(sorted({Fraction(p) for p in self.positions}))
+        try:
+            ordered = tuple(sorted({Fraction(p) for p in self.positions}))
+        except (ValueError, OverflowError):  # NaN, infinity
+            ordered = ()
         if not ordered or ordered[0] < 0:
             raise TimelineError(
-                f"times {list(map(str, ordered))}: give one or more positions of 0 and above, in frames"
+                f"times {list(map(str, self.positions))}: give one or more positions of 0 and above, in frames"
             )
         object.__setattr__(self, "positions", ordered)
 

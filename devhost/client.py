@@ -155,9 +155,9 @@ class Client:
 
     # Graphs
 
-    def submit(self, graph: Graph) -> str:
-        """Queues a graph and returns its prompt id. Raises `InvalidGraph`."""
-        answer = self.request("/prompt", data={"prompt": graph, "client_id": self._id})
+    def submit(self, graph: Graph, extra: dict[str, Any] | None = None) -> str:
+        """Queues a graph and returns its prompt id. extra: what front ends send beside it. Raises `InvalidGraph`."""
+        answer = self.request("/prompt", data={"prompt": graph, "client_id": self._id, "extra_data": extra or {}})
         if answer.status == 400:
             raise _refusal(answer.json(), graph)
         return _accepted(answer).json()["prompt_id"]

@@ -24,7 +24,7 @@ class FusionFFTExtension(ComfyExtension):
     """What ComfyUI loads."""
 
     async def on_load(self) -> None:
-        preview.register(comfy_host.add_get)
+        preview.register(comfy_host.add_get, comfy_host.lets_other_origins_in())
         await replacements.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

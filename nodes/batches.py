@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class Batch(Sequence[Frame]):
     """
 
     def __init__(self, images: Tensor, fps: Fraction, positions: tuple[Position, ...] | None = None) -> None:
+        _check_kind(images)
         if images.ndim != 4 or not len(images):
             raise InputError(f"images of shape {tuple(images.shape)}: connect a batch of at least one image")
         if images.shape[3] not in (1, 3, 4):
@@ -48,9 +50,9 @@ def clip(images: Tensor, fps: Fraction = Fraction(1), positions: tuple[Position,
     return Batch(images, fps, positions)
 
 
-def batch(frames: Iterable[Frame], count: int, like: Tensor) -> Tensor:
-    """``count`` frames as one IMAGE of the size of ``like``."""
-    return filled(comfy_host.empty_images(count, like), frames)
+def batch(frames: Iterable[Frame], total: int, like: Tensor) -> Tensor:
+    """``total`` frames as one IMAGE of the size of ``like``."""
+    return filled(comfy_host.empty_images(total, like), frames)
 
 
 def filled(images: Tensor, frames: Iterable[Frame]) -> Tensor:
@@ -63,13 +65,25 @@ def filled(images: Tensor, frames: Iterable[Frame]) -> Tensor:
 
 
 def size(images: Tensor) -> tuple[int, int]:
-    """Height and width."""
+    """Height and width. Raises InputError for what is no picture: a graph may hold any value in place of a link."""
+    _check_kind(images)
     return tuple(images.shape[1:3])
 
 
-def empty_mask(count: int, like: Tensor) -> Tensor:
-    """``(count, H, W)`` in float32, where masks live."""
-    return torch.empty((count, *like.shape[1:3]), dtype=torch.float32)
+def count(images: Tensor) -> int:
+    """How many pictures, with the same check."""
+    _check_kind(images)
+    return len(images)
+
+
+def empty_mask(total: int, like: Tensor) -> Tensor:
+    """``(total, H, W)`` in float32, where masks live."""
+    return torch.empty((total, *like.shape[1:3]), dtype=torch.float32)
+
+
+def _check_kind(images: Any) -> None:
+    if not isinstance(images, Tensor):
+        raise InputError(f"a {type(images).__name__} is connected as images: connect a batch of images")
 
 
 def _small(pixels: Tensor, longest_side: int) -> Tensor:

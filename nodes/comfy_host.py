@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ..comfy_fusionfft.errors import DeviceError
 from ..comfy_fusionfft.free_memory import free_memory
 from ..comfy_fusionfft.host import DTYPES, PlainHost
+from . import paths
 
 FOLDER = "frame_interpolation"
 UPSCALERS = "upscale_models"
@@ -289,18 +290,29 @@ class Place(NamedTuple):
 
 
 def output_place(prefix: str, size: tuple[int, int]) -> Place:
-    """For a file name's beginning as people write it, with ``%date%`` and the like. size: height and width."""
+    """For a file name's beginning as people write it, with ``%date%`` and the like. size: height and width.
+
+    Raises InputError for what is no name, or one outside the output folder.
+    """
     height, width = size
-    folder, name, number, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), width, height
-    )
+    paths.check_prefix(prefix)
+    try:
+        folder, name, number, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory(), width, height
+        )
+    except Exception as error:  # the host has no class of its own for a place outside
+        raise paths.unusable(prefix, error.strerror if isinstance(error, OSError) else None) from error
     return Place(Path(folder), name, number, subfolder)
 
 
 def input_path(text: str) -> Path:
-    """A path as people write it: from the root, or in the host's input folder."""
-    text = text.strip().strip("\"'")
-    return Path(text) if Path(text).is_absolute() else Path(folder_paths.get_annotated_filepath(text))
+    """A path as people write it: from the root, or in the host's input folder. InputError: see ``paths``."""
+    text = paths.cleaned(text)
+    if Path(text).is_absolute():
+        folders = (folder_paths.get_input_directory(), folder_paths.get_output_directory(), scratch_folder().parent)
+        return paths.absolute(text, folders, paths.is_only_here(str(args.listen)))
+    name, folder = folder_paths.annotated_filepath(text)
+    return paths.inside(name, folder or folder_paths.get_input_directory())
 
 
 def scratch_folder() -> Path:
@@ -314,7 +326,8 @@ def graph_tags(hidden: Any) -> dict[str, str]:
     """The graph that makes a file, as the host's own nodes write it into one; nothing where the user forbids it."""
     if args.disable_metadata:
         return {}
-    tags = {name: json.dumps(value) for name, value in (hidden.extra_pnginfo or {}).items()}
+    sent = hidden.extra_pnginfo if isinstance(hidden.extra_pnginfo, dict) else {}
+    tags = {name: json.dumps(value) for name, value in sent.items()}
     return tags | ({"prompt": json.dumps(hidden.prompt)} if hidden.prompt is not None else {})
 
 
@@ -339,6 +352,11 @@ def file_of(video: Any) -> tuple[Any, tuple[Fraction, Fraction | None] | None]:
 def as_video(path: Path) -> Any:
     """A file as VIDEO."""
     return InputImpl.VideoFromFile(str(path))
+
+
+def lets_other_origins_in() -> bool:
+    """Whether the user started the host for pages of other origins, which then has its own rule for them."""
+    return bool(args.enable_cors_header)
 
 
 def add_get(path: str, handler: Callable[..., Any]) -> None:

@@ -10,8 +10,12 @@ from comfy_api.latest import io
 
 from ..comfy_fusionfft.errors import InputError
 
+MOST_POINTS = 1000
+"""In a drawn curve; each becomes a key where it is straight."""
 POINTS = 64
 """Keys that stand for a smooth curve: between them the speed bends too little to be seen."""
+_FARTHEST = 1e6
+_DIGITS = 6  # of a place: points that lie closer are one
 
 
 def input(id: str, default: Sequence[tuple[float, float]], tooltip: str) -> io.Curve.Input:
@@ -39,12 +43,19 @@ def _points(curve: Any) -> tuple[list[tuple[float, float]], bool]:
     """The points from left to right, and whether the line between them is smooth."""
     kind = ""
     if isinstance(curve, dict):
-        curve, kind = curve["points"], curve.get("interpolation", "")
+        curve, kind = curve.get("points"), curve.get("interpolation", "")
     elif hasattr(curve, "points"):
         curve, kind = curve.points, "linear" if type(curve).__name__ == "LinearCurve" else ""
-    points = sorted({float(x): float(y) for x, y in curve}.items())
+    try:
+        points = sorted({round(float(x), _DIGITS): float(y) for x, y in curve}.items())
+    except (TypeError, ValueError, OverflowError):
+        raise InputError("the speed curve is no list of points: draw it anew, or choose another speed") from None
     if not points:
         raise InputError("the speed curve has no points: click into it to set one, or choose another speed")
+    if len(points) > MOST_POINTS:
+        raise InputError(f"the speed curve has {len(points)} points: draw it with {MOST_POINTS} or fewer")
+    if not all(abs(value) <= _FARTHEST for point in points for value in point):
+        raise InputError("a point of the speed curve lies nowhere near it: draw it anew, or choose another speed")
     return points, kind != "linear" and len(points) > 2
 
 

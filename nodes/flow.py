@@ -70,7 +70,7 @@ class ExtractFlow(io.ComfyNode):
     ) -> io.NodeOutput:
         return extract(
             images,
-            pace.plan(len(images), multiplier, source_fps, target_fps),
+            pace.plan(batches.count(images), multiplier, source_fps, target_fps),
             source_of(rife_model, batches.size(images), scale, uhd, ensemble),
             half,
             anchor_flow=anchor_flow,
@@ -239,7 +239,7 @@ def network(model: Any, size: tuple[int, int]) -> Any:
 
 
 def _expected(pictures: Tensor | None) -> tuple[Any, ...]:
-    return () if pictures is None else (len(pictures), batches.size(pictures))
+    return () if pictures is None else (batches.count(pictures), batches.size(pictures))
 
 
 def _drawn(clip: flow_clip.ClipFlow, show: str, num_anchors: int, pictures: Tensor | None) -> Tensor:

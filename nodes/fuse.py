@@ -61,7 +61,7 @@ class Fuse(io.ComfyNode):
         fusion_model: Any = None,
         cuts: str = shots.AUTO,
     ) -> io.NodeOutput:
-        return fused(images, flow, num_anchors, warped_prior, fusion_model, shots.numbers(cuts, len(images)))
+        return fused(images, flow, num_anchors, warped_prior, fusion_model, shots.numbers(cuts, batches.count(images)))
 
 
 def fused(pictures: Tensor, motion: Any, num_anchors: int, warped_prior: bool, model: Any, cuts: Cuts) -> io.NodeOutput:

@@ -6,7 +6,8 @@
         -> JPEG of 128 + 127 · delta / peak; header X-FusionFFT: {"peak": ...}
 
 ``frame`` counts the frames that ``publish`` lists. 410: the run is no longer kept. 400: numbers that cannot be
-used. Errors are JSON: {"error": text for the user}.
+used. 403: a page of another origin asks (see ``is_foreign``). 503: too many ask at once. Errors are JSON:
+{"error": text for the user}. Requests change nothing, name no files, and see only runs whose token they know.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ UI_KEY = "fusionfft_spectral"
 PATH = "/fusionfft/spectral/{token}/{frame}/"
 HEADER = "X-FusionFFT"
 GONE = "This preview is no longer kept: change a value and run the graph again."
+FOREIGN = "A page of another address asks for this preview: open it from the page of this ComfyUI."
+BUSY = "Too many previews are asked for at once: wait a second, then drag again."
+WAITING = 16
+"""Requests at work or waiting for it; a page that tunes a node has one or two."""
 
 _WORKERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="fusionfft-preview")
 _SWITCH = {"1": True, "true": True, "0": False, "false": False}
@@ -48,7 +53,7 @@ def answer(picture: str, token: str, frame: str, query: Mapping[str, str], store
     if preview is None:
         return _refusal(410, GONE)
     if not (frame.isascii() and frame.isdigit() and len(frame) < 7 and int(frame) < len(preview.frames)):
-        return _refusal(400, f"frame {frame} is not one of the {len(preview.frames)} kept: count from 0")
+        return _refusal(400, f"frame {frame[:20]} is not one of the {len(preview.frames)} kept: count from 0")
     if picture == "base":
         body, profile = preview.base(int(frame))
         return _jpeg(body, profile=profile)
@@ -63,23 +68,57 @@ def answer(picture: str, token: str, frame: str, query: Mapping[str, str], store
     return _jpeg(body, peak=peak)
 
 
-def register(add_get: Callable[[str, Callable[..., Awaitable[Any]]], Any]) -> None:
-    """Hand both routes to a server: ``add_get(path, async handler)``, aiohttp's kind."""
+def is_foreign(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that a page of another origin asks: by Sec-Fetch-Site, else by an Origin beside the Host.
+
+    Another port is another origin. Requests with neither header come from no browser, from one that asks for its own
+    page, or from one that hides it, which then still has to know a token.
+    """
+    site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+    if site is not None:
+        return site.strip().lower() not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2].lower() != headers.get("Host", "").lower()
+
+
+def register(add_get: Callable[[str, Callable[..., Awaitable[Any]]], Any], other_origins: bool = False) -> None:
+    """Hand both routes to a server: ``add_get(path, async handler)``, aiohttp's kind.
+
+    other_origins: the user lets pages of other origins in, and the server tells browsers which.
+    """
+    line = _Line()
     for picture in ("base", "delta"):
-        add_get(PATH + picture, _handler(picture))
+        add_get(PATH + picture, _handler(picture, line, other_origins))
 
 
-def _handler(picture: str) -> Callable[[Any], Awaitable[Any]]:
+class _Line:
+    """How many requests are under way; the event loop's thread alone counts."""
+
+    waiting = 0
+
+
+def _handler(picture: str, line: _Line, other_origins: bool) -> Callable[[Any], Awaitable[Any]]:
+    async def reply_to(request: Any) -> Answer:
+        if not other_origins and is_foreign(request.headers):
+            return _refusal(403, FOREIGN)
+        if len(request.query) != len(set(request.query)):
+            return _refusal(400, "a setting is given twice: give each once")
+        if line.waiting >= WAITING:
+            return _refusal(503, BUSY, **{"Retry-After": "1"})
+        line.waiting += 1
+        try:
+            token, frame = request.match_info["token"], request.match_info["frame"]
+            asked = answer, picture, token, frame, dict(request.query)
+            return await asyncio.get_running_loop().run_in_executor(_WORKERS, *asked)
+        except Exception:
+            logging.exception("FusionFFT: the spectral preview failed")
+            return _refusal(500, "The preview failed: the server's log says why.")
+        finally:
+            line.waiting -= 1
+
     async def handle(request: Any) -> Any:
         from aiohttp import web  # the host's own server
 
-        token, frame = request.match_info["token"], request.match_info["frame"]
-        loop = asyncio.get_running_loop()
-        try:
-            reply = await loop.run_in_executor(_WORKERS, answer, picture, token, frame, dict(request.query))
-        except Exception:
-            logging.exception("FusionFFT: the spectral preview failed")
-            reply = _refusal(500, "The preview failed: the server's log says why.")
+        reply = await reply_to(request)
         return web.Response(
             status=reply.status, content_type=reply.content_type, headers=reply.headers, body=reply.body
         )
@@ -87,10 +126,17 @@ def _handler(picture: str) -> Callable[[Any], Awaitable[Any]]:
     return handle
 
 
+_ALWAYS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""No copy stays on the way, no other page shows the picture, and no browser takes it for a script."""
+
+
 def _jpeg(body: bytes, **facts: Any) -> Answer:
-    headers = {HEADER: json.dumps(facts, separators=(",", ":")), "Cache-Control": "no-store"}
-    return Answer(200, "image/jpeg", headers, body)
+    return Answer(200, "image/jpeg", {HEADER: json.dumps(facts, separators=(",", ":")), **_ALWAYS}, body)
 
 
-def _refusal(status: int, error: str) -> Answer:
-    return Answer(status, "application/json", {"Cache-Control": "no-store"}, json.dumps({"error": error}).encode())
+def _refusal(status: int, error: str, **headers: str) -> Answer:
+    return Answer(status, "application/json", {**_ALWAYS, **headers}, json.dumps({"error": error}).encode())

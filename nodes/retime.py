@@ -10,7 +10,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..comfy_fusionfft.contract import Frame
-from ..comfy_fusionfft.errors import InputError
+from ..comfy_fusionfft.errors import InputError, quoted
 from ..comfy_fusionfft.interpolation import Interpolation, prepare
 from ..comfy_fusionfft.look import look_through
 from ..comfy_fusionfft.pace import Pace, exact_rate
@@ -105,9 +105,10 @@ def _rate(value: Any) -> Fraction:
     """Of a number, or of the mapping in which VideoHelperSuite says what it has loaded."""
     if isinstance(value, dict):
         value = value.get("loaded_fps") or value.get("source_fps")
-    if not value or float(value) <= 0:
-        raise InputError(f"a source_fps of {value}: give the frames a second of the images, above 0")
-    return exact_rate(value)
+    rate = exact_rate(value) if isinstance(value, (int, float)) else Fraction(0)
+    if rate <= 0:
+        raise InputError(f"a source_fps of {quoted(value)}: give the frames a second of the images, above 0")
+    return rate
 
 
 def retimed(
@@ -128,7 +129,7 @@ def retimed(
     made = _Made(clip, ready, maps)
     for frame in ready.frames():
         made.add(frame)
-    fps = ready.timing.rate(clip.fps)
+    fps = ready.timing.rate(clip.fps) or wanted.fps or clip.fps  # a single frame has no rate of its own
     report = [*look.lines(), *findings.result(len(made.confidence), fps, made.confidence, hold_below)]
     timeline = findings.timeline(clip, look, made.sure())
     maps_made = made.maps(hold_below) if maps else [ExecutionBlocker(MAPS_OFF)] * 3

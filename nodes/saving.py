@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def target(place: comfy_host.Place, suffix: str, key: str) -> Iterator[Path]:
     A hidden file beside the target says which key began it, until it is there.
     """
     place.folder.mkdir(parents=True, exist_ok=True)
-    begun = place.folder.glob(f".{place.name}_*_{suffix}.begun")
+    begun = place.folder.glob(f".{escape(place.name)}_*_{suffix}.begun")
     targets = [note.with_name(note.name[1:].removesuffix(".begun")) for note in begun if _text(note) == key]
     file = next((path for path in sorted(targets) if not path.exists()), None)
     file = file or place.folder / f"{place.name}_{place.number:05}_{suffix}"

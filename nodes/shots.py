@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import get_args
 
 from comfy_api.latest import io
 
 from ..comfy_fusionfft.engine import AtCut
-from ..comfy_fusionfft.errors import InputError
+from ..comfy_fusionfft.errors import InputError, quoted
 from ..comfy_fusionfft.look import Cuts
 
 AUTO, NONE = "auto", "none"
+_DIGITS = 9
+"""Of a frame's number; no clip has more frames."""
 
 
 def inputs() -> list[io.Input]:
@@ -69,10 +70,10 @@ def numbers(text: str, count: int | None = None) -> Cuts:
         return AUTO
     if text == NONE:
         return ()
-    words = re.split(r"[\s,;]+", text)
-    if not all(word.isascii() and word.isdigit() for word in words if word):
-        raise InputError(f"cuts {text!r} are neither auto, none nor frame numbers such as 24, 130")
-    found = tuple(sorted({int(word) for word in words if word}))
-    if count is not None and found and not 0 < found[-1] < count:
+    words = text.replace(",", " ").replace(";", " ").split()
+    if not words or not all(word.isascii() and word.isdigit() and len(word) <= _DIGITS for word in words):
+        raise InputError(f"cuts {quoted(text)} are neither auto, none nor frame numbers such as 24, 130")
+    found = tuple(sorted({int(word) for word in words}))
+    if count is not None and not 0 < found[-1] < count:
         raise InputError(f"a cut at frame {found[-1]}, the clip's last frame is {count - 1}: count frames from 0")
     return found

@@ -80,9 +80,9 @@ class SpectralSwap(io.ComfyNode):
 
 
 def swapped(pictures: Tensor, prior: Tensor, motion: Any, chosen: str, **settings: Any) -> io.NodeOutput:
+    (height, width), (other_height, other_width) = batches.size(pictures), batches.size(prior)
     kind, positions = _placed(pictures, prior, motion, chosen)
-    if batches.size(pictures) != batches.size(prior):
-        (height, width), (other_height, other_width) = batches.size(pictures), batches.size(prior)
+    if (height, width) != (other_height, other_width):
         raise InputError(
             f"images are {width}×{height}, the prior is {other_width}×{other_height}: scale one of them to the other"
         )

@@ -67,7 +67,7 @@ def opened(video: Any, suffix: str, sound_goes_through: bool) -> Clip:
     if isinstance(video, str):
         return open_clip(comfy_host.input_path(video))
     if isinstance(video, (list, tuple)):
-        return open_clip(_newest(video))
+        return open_clip(comfy_host.input_path(str(_newest(video))))
     if comfy_host.is_from_file(video):
         file, trim = comfy_host.file_of(video)
         clip = open_clip(file if isinstance(file, str) else _kept(file.getvalue()))
@@ -90,7 +90,12 @@ def _kept(data: bytes) -> Path:
     """A file that is only in memory, byte for byte."""
     path = comfy_host.scratch_folder() / f"{hashlib.sha256(data).hexdigest()[:32]}.video"
     if not path.exists():
-        path.write_bytes(data)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     return path
 
 
@@ -111,7 +116,7 @@ def _trimmed(clip: Clip, trim: Trim) -> Clip:
     def read(start: int, longest_side: int | None) -> Iterator[Frame]:
         return islice(clip.frames(first + start, longest_side), max(0, count - start))
 
-    return Clip(TrimmedInfo(**{**known, "frames": count}, trim=trim), read)
+    return Clip(TrimmedInfo(**{**known, "frames": count}, trim=trim), read, clip.damage)
 
 
 def _of_components(video: Any, suffix: str, sound_goes_through: bool) -> Clip:

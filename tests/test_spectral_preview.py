@@ -293,7 +293,7 @@ def test_routes_leave_the_event_loop_free(handlers: types.ModuleType, monkeypatc
         return handlers.Answer(200, "image/jpeg", {}, b"jpeg")
 
     async def ask() -> object:
-        request = types.SimpleNamespace(match_info={"token": "t", "frame": "0"}, query=QUERY)
+        request = types.SimpleNamespace(match_info={"token": "t", "frame": "0"}, query=QUERY, headers={})
         waiting = asyncio.ensure_future(routes[handlers.PATH + "delta"](request))
         await asyncio.sleep(0.05)
         release.set()  # reached only if the handler does not hold the loop

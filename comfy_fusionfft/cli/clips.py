@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..evaluate import evaluate
 from ..files import AUDIO, inspect_file, interpolate_file
 from ..look import Cuts
-from ..pace import Pace
+from ..pace import Pace, exact
 from .shared import (
     defaults,
     device_options,
@@ -154,8 +154,8 @@ def _threshold(text: str) -> float | str:
 
 def _times(text: str) -> list[Fraction]:
     try:
-        return [Fraction(part.strip()) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
+        return [exact(part.strip(), "time") for part in text.split(",")]
+    except InputError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.5,3/4,7") from None
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import inf
 
 import torch
 from torch import Tensor
@@ -33,9 +34,11 @@ MARGIN = 16
 TINY = 1e-12
 
 
-def check_band(lo: float, hi: float) -> None:
-    """Raise InputError where the swap could not fade in from ``lo`` to ``hi``."""
-    if not 0 <= lo <= hi:
+def check_settings(alpha: float, lo: float, hi: float) -> None:
+    """Raise InputError for a share that is none, and where the swap could not fade in from ``lo`` to ``hi``."""
+    if not 0 <= alpha <= 1:
+        raise InputError(f"a spectral alpha of {alpha} was given: use 0 (nothing is lent) to 1 (all strength)")
+    if not 0 <= lo <= hi < inf:
         raise InputError(f"the band from {lo} to {hi} cycles per pixel is upside down: give 0 <= lo <= hi, up to 0.71")
 
 
@@ -95,6 +98,10 @@ def swap(
     return torch.fft.irfft2(spectrum, s=whole, norm="ortho")[..., :height, :width]
 
 
+_NARROWEST = 1e-6
+"""Cycles per pixel: a narrower band is a step, and would be one divided by 0 in float32."""
+
+
 @lru_cache(maxsize=4)  # all frames of a clip use the same one
 @torch.inference_mode(False)
 def radial_ramp(
@@ -106,7 +113,7 @@ def radial_ramp(
     """
     fy = torch.fft.fftfreq(size[0], device=device)[:, None]
     radius = torch.hypot(fy, torch.fft.rfftfreq(size[1], device=device))
-    if not soft or hi <= lo:
+    if not soft or hi - lo < _NARROWEST:
         return (radius >= lo).float()
     share = ((radius - lo) / (hi - lo)).clamp(0, 1)
     return 0.5 - 0.5 * torch.cos(torch.pi * share)

@@ -10,9 +10,15 @@ FusionFFTTestVideoInfo: VHS_VIDEOINFO as VideoHelperSuite's loaders put it out
 FusionFFTTestFileNames: VHS_FILENAMES as its Video Combine puts it out, of a file in the input folder
 FusionFFTTestTone:     AUDIO, two channels of a tone
 FusionFFTTestFilm:     INTERP_MODEL with the host's own FILM network, without numbers (hosts that have it)
+
+connections.log in the base folder notes who in the host's process asks for a connection: "pack" or "others".
 """
 
+import socket
+import sys
 import time
+import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import comfy.model_management
@@ -24,6 +30,20 @@ from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import load_file, save_file
 
 CATEGORY = "FusionFFT/tests"
+CONNECTIONS = Path("connections.log").absolute()
+
+
+def _note_connection(event: str, arguments: tuple) -> None:
+    if event in ("socket.connect", "socket.getaddrinfo", "urllib.Request"):
+        files = {frame.filename for frame in traceback.extract_stack()} - {__file__}
+        who = "pack" if any("comfyui-fusionfft" in file or "comfy_fusionfft" in file for file in files) else "others"
+        with CONNECTIONS.open("a") as log:
+            log.write(f"{who} {event} {arguments[1:]}\n")
+
+
+sys.addaudithook(_note_connection)
+with suppress(OSError):  # so that a log without this line is one that nobody wrote
+    socket.create_connection(("127.0.0.1", 9), timeout=0.1)
 Flow = io.Custom("FLOW")
 
 
