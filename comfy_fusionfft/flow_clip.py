@@ -145,6 +145,10 @@ class LookedUp:
                 f"{self.name} has flow of {flow.shape[-1]}×{flow.shape[-2]}, the clip is "
                 f"{left.shape[-1]}×{left.shape[-2]}: it was made from another clip"
             )
+        if not torch.isfinite(torch.stack((*flow.aminmax(), *mask.aminmax()))).all():
+            raise InputError(
+                f"{self.name} holds NaN or infinite values between frames {pair[0]} and {pair[1]}: make it again"
+            )
         return Flow(flow, mask)
 
 

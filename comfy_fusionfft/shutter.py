@@ -60,7 +60,7 @@ def _light(pixels: torch.Tensor) -> np.ndarray:
         if samples.shape[2] == 4:
             light[..., 3] = table[samples[..., 3]]
     if light.shape[2] == 4:
-        light[..., :3] *= light[..., 3:]
+        light[..., :3] *= light[..., 3:].clip(0, 1, out=light[..., 3:])
     return light
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .contract import Frame, Host
 from .engine import in_words
-from .engine.picture import to_picture, to_pixels
+from .engine.picture import check_made, extremes, to_picture, to_pixels
 from .errors import InputError
 from .ops import spectral
 from .ops.limits import limit_, limits
@@ -82,6 +82,7 @@ def swap_clip(
                     made = picture.clone()  # grey pixels are a picture of three channels that share their memory
                     made[:, :3].add_(change, alpha=alpha)
                     made = limit_(made, *allowed)
+                    check_made(extremes(made))
                     frame = Frame(to_pixels(made[0], frame.pixels), frame.seconds, original=False)
             host.progress(number + 1, total, frame.pixels)
             yield frame

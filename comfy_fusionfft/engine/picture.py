@@ -44,7 +44,8 @@ def check_made(extremes: Tensor) -> None:
     if not torch.isfinite(extremes).all():
         raise DeviceError(
             "a made picture holds NaN or infinite values: run again in float32, for half precision may not hold what "
-            "this network computes; if that does not help, its weights are damaged"
+            "this network computes; if that does not help, its weights are damaged, or the frames hold numbers beyond "
+            "1e15"
         )
 
 

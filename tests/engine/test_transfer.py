@@ -7,7 +7,7 @@ import torch
 
 from comfy_fusionfft.engine.picture import to_picture, to_pixels
 from comfy_fusionfft.engine.transfer import PINNED_FRAMES, Direct, Overlapped, transfer_for
-from comfy_fusionfft.errors import InputError
+from comfy_fusionfft.errors import DeviceError, InputError
 
 CPU = torch.device("cpu")
 
@@ -79,11 +79,18 @@ def test_upload_is_begun_at_once_and_computing_waits_for_it_alone(streams, pixel
 def test_download_follows_the_computing_and_only_the_taker_waits(streams, pixels):
     picture = torch.rand(3, 9, 7) * 1.2 - 0.1
     pending = Overlapped(CPU, streams).download(picture, pixels)
-    assert streams.log == [("compute", "records", 1), ("down", "waits", 1), ("down", "records", 2), ("down", "uses")]
+    begun = [
+        ("compute", "records", 1),
+        ("down", "waits", 1),
+        ("down", "records", 2),
+        ("down", "uses"),
+        ("down", "uses"),
+    ]
+    assert streams.log == begun
     want = to_pixels(picture, pixels)
     got = pending()
     assert got.dtype == pixels.dtype and torch.equal(got.double(), want.double())
-    assert streams.log[4:] == [("cpu", "waits", 2)]
+    assert streams.log[len(begun) :] == [("cpu", "waits", 2)]
 
 
 def test_bad_pixels_are_refused_when_the_picture_is_wanted(streams):
@@ -137,3 +144,15 @@ def test_pictures_and_frames_reuse_the_memory_of_those_no_longer_held():
     assert other.data_ptr() != place  # a view still shows the first
     del view
     assert transfer.upload(pixels)().data_ptr() == place
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_made_picture_that_is_not_finite_is_said_when_it_is_taken(streams, value, dtype):
+    """Among integers nobody could tell it from black."""
+    picture, like = torch.rand(3, 9, 7), torch.zeros(9, 7, 3, dtype=dtype)
+    picture[1, 2, 3] = value
+    for transfer in (Direct(CPU), Overlapped(CPU, streams)):
+        pending = transfer.download(picture, like)
+        with pytest.raises(DeviceError, match="a made picture holds NaN or infinite values: run again in float32"):
+            pending()

@@ -589,7 +589,8 @@ def test_short_of_memory_the_network_goes_to_smaller_squares_and_the_motion_stay
     assert tiles[:4] == [None, 1024, 512, 256] and set(tiles[3:]) == {256}
     assert source.calls == asked
     for one, other in zip(plain, made, strict=True):
-        assert torch.equal(one.pixels, other.pixels)
+        # short of memory on a CPU, convolutions are PyTorch's own, which round differently
+        torch.testing.assert_close(one.pixels, other.pixels, atol=1e-4, rtol=0)
 
 
 @dataclass

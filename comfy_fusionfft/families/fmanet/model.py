@@ -63,9 +63,10 @@ class Restore:
         for first in range(len(window.times)):
             seen = slice(first, first + frames)
             picture = lean.picture(colours[seen], features[seen]).flip(1)
-            picture = limit_(picture, *map(limits, colours[seen]))
             alpha = window.images[first + self.span.context][:, 3:]
-            made.append(self._with_alpha(picture, alpha) if alpha.shape[1] else picture)
+            if alpha.shape[1]:
+                picture = torch.cat((picture, F.interpolate(alpha, scale_factor=self.scale, mode="bicubic")), 1)
+            made.append(limit_(picture, *map(limits, window.images[seen])))
         return made[0] if len(made) == 1 else torch.cat(made)
 
     def working_bytes(self, height: int, width: int) -> int:
@@ -74,8 +75,3 @@ class Restore:
     @staticmethod
     def _features(lean: LeanFMANet, window: Window, position: object, colour: Tensor) -> Features:
         return window.once("fmanet features", (position,), lambda: lean.features(colour))
-
-    def _with_alpha(self, picture: Tensor, alpha: Tensor) -> Tensor:
-        alpha = F.interpolate(alpha, scale_factor=self.scale, mode="bicubic").clamp_(0, 1)
-        # Premultiplied colour beyond its alpha would shine at soft edges.
-        return torch.cat((torch.minimum(picture, alpha * limits(picture)[1]), alpha), 1)

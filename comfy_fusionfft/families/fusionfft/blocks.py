@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.convolution import Conv2d, conv2d
+
 SLOPE = 0.1
 
 
@@ -17,7 +19,7 @@ def activate(x: Tensor) -> Tensor:
 
 def conv(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Conv2d:
     """A convolution that keeps the variance of what passes through it and a leaky rectifier."""
-    layer = nn.Conv2d(inputs, outputs, size, stride, size // 2)
+    layer = Conv2d(inputs, outputs, size, stride, size // 2)
     nn.init.kaiming_normal_(layer.weight, a=SLOPE)
     nn.init.zeros_(layer.bias)
     return layer
@@ -34,7 +36,7 @@ class Stem(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         spare = x.shape[1] - self.in_channels
         weight = F.pad(self.weight, (0, 0, 0, 0, 0, spare)) if spare else self.weight
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+        return conv2d(x, weight, self.bias, self.stride[0], self.padding[0])
 
 
 def zero(layer: nn.Module) -> nn.Module:

@@ -81,7 +81,7 @@ class Fuse:
             raise InputError(f"anchor flow {anchor_flow!r} is not known: use chained or nested")
         if spectral_prior not in ("neighbours", "warped"):
             raise InputError(f"spectral prior {spectral_prior!r} is not known: use neighbours or warped")
-        spectral.check_band(spectral_lo, spectral_hi)
+        spectral.check_settings(spectral_alpha, spectral_lo, spectral_hi)
         self.net, self.source = net, source
         self.num_anchors, self.anchor_flow, self.quadratic, self.tile = num_anchors, anchor_flow, quadratic, tile
         self.spectral_alpha, self.spectral_lo, self.spectral_hi = spectral_alpha, spectral_lo, spectral_hi

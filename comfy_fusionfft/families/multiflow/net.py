@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ...contract import Flow
 from ...ops.box import box_mean
+from ...ops.convolution import Conv2d
 from ...ops.dis import brightness
 from ...ops.grid import pixel_places, sampling_grid
 from ...ops.layout import planes_of
@@ -85,7 +86,7 @@ class MultiFlowNet(nn.Module):
         super().__init__()
         self.config = config or MultiFlowConfig()
         first, second, third = self.config.widths
-        self.enter = nn.Conv2d(PLANES, first, 4, stride=2, padding=1)
+        self.enter = Conv2d(PLANES, first, 4, stride=2, padding=1)
         self.down = nn.ModuleList((conv(first, second, stride=2), conv(second, third, stride=2)))
         self.body = nn.ModuleList(Block(width) for width in (first, second, third))
         self.up = nn.ModuleList((conv(third, second), conv(second, first)))
@@ -295,7 +296,7 @@ def enlarged(flow: Tensor, mask: Tensor) -> Flow:
 
 
 def conv(inputs: int, outputs: int, *, size: int = 3, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2)
+    return Conv2d(inputs, outputs, size, stride=stride, padding=size // 2)
 
 
 def activate(x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ...contract import Flow
 from ...errors import InputError
+from ...ops.convolution import Conv2d
 from ...ops.warp import backward_warp
 from .config import FLOW_PLANES, MASK_PLANES, RIFEConfig
 
@@ -92,7 +93,7 @@ class Block(nn.Module):
 
         def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
             activation = nn.PReLU(outputs) if config.prelu else nn.LeakyReLU(SLOPE, inplace=True)
-            return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), activation)
+            return nn.Sequential(Conv2d(inputs, outputs, 3, stride, 1), activation)
 
         self.conv0 = nn.Sequential(conv(config.in_planes(index), width // 2, 2), conv(width // 2, width, 2))
         self.convblock = nn.Sequential(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...ops.convolution import Conv2d
 from ...ops.precision import Float32, exactly
 
 SLOPE = 0.1
@@ -21,7 +22,7 @@ class Exact(Float32):
             return super().forward(x)
 
 
-class Convolution(nn.Conv2d):
+class Convolution(Conv2d):
     """3×3, borders padded with zeros, in the precision of its weights whatever comes in."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:

@@ -80,12 +80,10 @@ class Middle:
         ratio = None if self.threshold == "auto" else float(self.threshold)
         made, motion = self.net(*padded, ratio, sparsity=self.sparsity)
         flow = Flow(crop(motion.flow, size), crop(motion.mask, size))
-        picture = limit_(crop(made.picture, size).clone(), *map(limits, colours))
+        picture = crop(made.picture, size).clone()
         if pair[0].shape[1] > 3:
-            alpha = blend(pair[0][:, 3:], pair[1][:, 3:], flow).clamp_(0, 1)
-            brightest = torch.maximum(*(limits(colour)[1] for colour in colours))
-            # Premultiplied colour beyond its alpha would shine at soft edges.
-            picture = torch.cat((torch.minimum(picture, alpha * brightest), alpha), 1)
+            picture = torch.cat((picture, blend(pair[0][:, 3:], pair[1][:, 3:], flow)), 1)
+        limit_(picture, *map(limits, pair))
         if self.watch is not None:
             self.watch(self._report(window.times[0], made.masks, made.cost, motion.logits, size))
         return explained(picture, window, (left, left + 1), flow) if self.explain else picture
