@@ -12,6 +12,7 @@ from importlib import import_module
 
 from .. import __version__
 from ..errors import Cancelled, FusionFFTError
+from .loading import explained
 from .shared import say
 
 # command -> (module here, what it does). A module's ``add_<command>`` fills in the arguments; only the
@@ -35,21 +36,22 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = build_parser(next((a for a in arguments if a in COMMANDS), None)).parse_args(arguments)
+    debug = "--debug" in arguments
     try:
+        options = build_parser(next((a for a in arguments if a in COMMANDS), None)).parse_args(arguments)
         return options.run(options) or 0
     except (Cancelled, KeyboardInterrupt) as stop:
-        if options.debug:
+        if debug:
             raise
         say(f"stopped: {stop}" if str(stop) else "stopped")
         return 130
     except (FusionFFTError, OSError) as error:
-        if options.debug:
+        if debug:
             raise
         say(f"error: {' '.join(str(error).split())}")
         return 1
     except Exception as error:
-        if options.debug:
+        if debug:
             raise
         say(f"error: {type(error).__name__}: {' '.join(str(error).split())} (unexpected: --debug shows where)")
         return 1
@@ -64,5 +66,6 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name == wanted:
             command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-            getattr(import_module(f".{module}", __name__), f"add_{name.replace('-', '_')}")(command)
+            with explained():
+                getattr(import_module(f".{module}", __name__), f"add_{name.replace('-', '_')}")(command)
     return parser

@@ -14,7 +14,8 @@ from typing import Any
 
 import av
 
-from ..errors import MediaError
+from ..errors import DeviceError, MediaError
+from ..free_memory import free_memory
 from .clip import DEFAULT_IMAGE_RATE, ClipInfo
 from .codecs import Codec, choose_encoder, choose_format, encoder_options
 from .colour import RGB, Colour
@@ -29,6 +30,10 @@ _GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER: the container holds the
 _TICKS = 90_000
 _SUBDIVISION = 240  # divisible by every multiplier up to 6, by 8, 10, 12, ...
 _LARGEST_TIME_BASE = 2**30  # what encoders accept as a denominator
+
+
+_LEAST_LEFT, _LEAST_PER_PIXEL = 500_000_000, 400
+"""Bytes: with fewer left, an encoder that does not begin lacks memory more likely than anything else; it never says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Encoding:
         return context
 
     def configure(self, context: av.VideoCodecContext) -> None:
-        """Set up and open ``context``; raises MediaError when the encoder does not want to."""
+        """Set up and open ``context``; raises MediaError when the encoder does not want to, DeviceError for memory."""
         height, width, _ = self.settled.shape
         context.width, context.height, context.pix_fmt = width, height, self.pixel_format
         context.time_base = self.settled.time_base
@@ -118,6 +123,12 @@ class Encoding:
             context.open()
         except (av.error.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
+            free = free_memory()
+            if free is not None and free < _LEAST_LEFT + _LEAST_PER_PIXEL * height * width:
+                raise DeviceError(
+                    f"{self.encoder} cannot begin {width}x{height} {self.pixel_format} ({reason}) with "
+                    f"{free / 1e9:.1f} GB of memory left: give this process more, or write a folder of images"
+                ) from error
             raise MediaError(
                 f"{self.encoder} refuses {width}x{height} {self.pixel_format} ({reason}): "
                 "choose another codec or write a folder of images"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Literal
 
 import av
@@ -196,7 +197,9 @@ class _Scaler:
             )
             scale = graph.add("scale", f"w={width}:h={height}:flags={self._flags}:{settings}")
             pin = graph.add("format", f"pix_fmts={target}")
-            graph.link_nodes(source, scale, pin, graph.add("buffersink")).configure()
+            for node, following in pairwise((source, scale, pin, graph.add("buffersink"))):
+                node.link_to(following)
+            graph.configure()
             self._key, self._graph = key, graph
         # Only matrix and range are wanted; newer scalers refuse transfers and primaries they do not know.
         for tag in ("color_trc", "color_primaries"):
