@@ -1,4 +1,7 @@
-"""A run that can be killed: ``python slow_interpolate.py SOURCE TARGET SETTINGS``, a little slower than need be."""
+"""A run that can be killed: ``python slow_interpolate.py SOURCE TARGET SETTINGS [FRAME]``, a little slower than need be.
+
+At that frame it waits for a minute, for a signal that comes late.
+"""
 
 import json
 import sys
@@ -16,8 +19,8 @@ segments.SEGMENT_FRAMES = write_images.IMAGES_PER_PIECE = 8
 
 def breathe(done: int, total: int | None) -> None:
     print(done, flush=True)
-    time.sleep(0.01)
+    time.sleep(60 if [str(done)] == waits else 0.01)
 
 
-source, target, settings = sys.argv[1:]
+source, target, settings, *waits = sys.argv[1:]
 interpolate_file(source, target, host=PlainHost("cpu", "float32", on_progress=breathe), **json.loads(settings))

@@ -95,7 +95,7 @@ def test_signals_keep_what_is_finished(tmp_path, source, number, ended):
     command = [sys.executable, str(ROOT / "tests" / "slow_interpolate.py"), str(source)]
     target = tmp_path / "out.mp4"
     with subprocess.Popen(
-        [*command, str(target), json.dumps(QUICK)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, str(target), json.dumps(QUICK), "18"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         for line in process.stdout:
             if int(line) == 18:

@@ -28,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.seen.append((self.path, self.headers.get("Range")))
-        with suppress(OSError):  # the client left, as it should
+        with suppress(ConnectionError):  # the client left, as it should
             self.server.answer(self)
         self.close_connection = True
 

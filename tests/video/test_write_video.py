@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from video.clips import encode, info, levels, noise, solid, with_tone, yuv
 
 from comfy_fusionfft.contract import Frame
-from comfy_fusionfft.errors import InputError, MediaError
-from comfy_fusionfft.video import Colour, Sound, open_clip, write_clip
+from comfy_fusionfft.errors import DeviceError, InputError, MediaError
+from comfy_fusionfft.video import Colour, Sound, encoding, open_clip, write_clip
 from comfy_fusionfft.video.codecs import CODECS, choose_encoder
 
 
@@ -196,3 +197,18 @@ def test_frames_of_two_sizes_are_refused(tmp_path):
     with pytest.raises(InputError, match="frame 1 is 18x16x3, the ones before are 16x16x3"):
         write_clip(tmp_path / "a.mp4", noise(1) + noise(1, 16, 18), like=info(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("free", "error", "text"), [
+    (200_000_000, DeviceError, "^libx264 cannot begin 1280x720 yuv420p .* with 0.2 GB of memory left: give "),
+    (10**10, MediaError, "^libx264 refuses 1280x720 yuv420p .*: choose another codec or write a folder of images$"),
+    (None, MediaError, "^libx264 refuses "),
+])  # fmt: skip
+def test_an_encoder_that_does_not_begin_may_lack_memory(free, error, text, monkeypatch):
+    def begin():
+        raise av.error.ExternalError(1, "Generic error in an external library")
+
+    monkeypatch.setattr(encoding, "free_memory", lambda: free)
+    settled = encoding.Settled((720, 1280, 3), False, Fraction(0), Fraction(25), Fraction(1, 25))
+    with pytest.raises(error, match=text):
+        encoding.Encoding("libx264", settled, "yuv420p", Colour(), {}).configure(SimpleNamespace(flags=0, open=begin))
