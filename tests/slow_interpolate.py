@@ -1,4 +1,4 @@
-"""A run that can be killed: ``python slow_interpolate.py SOURCE TARGET SETTINGS [FRAME]``, a little slower than need be.
+"""A run that can be killed, rather slow: ``python slow_interpolate.py SOURCE TARGET SETTINGS [FRAME]``.
 
 At that frame it waits for a minute, for a signal that comes late.
 """

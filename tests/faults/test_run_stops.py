@@ -135,12 +135,10 @@ def test_a_stop_at_every_check_of_a_whole_file(film, tmp_path, name):
     for at in spread(counting.checks, 5 if name == "interpolate" else 3):
         host = Host()
         host.at = at + 1
-        with pytest.raises(Stop, match="^the page says so") as stopped:
-            work(film, tmp_path / f"out{at}.mkv", host)
+        with pytest.raises(Stop, match="^the page says so$"):
+            work(film, tmp_path / "out.mkv", host)
         assert sorted(file.name for file in tmp_path.iterdir() if file.suffix == ".mkv") == ["whole.mkv"]
-        kept = "finished frames are kept" in str(stopped.value)  # a slow machine closes a segment early
-        del stopped  # it holds all that was at work
-        assert bool(list(tmp_path.glob(f".out{at}.mkv*"))) == kept
+        assert not list(tmp_path.glob(".*")), "no segment was complete: nothing is kept"
         assert (files_open(), threading.active_count()) == (opened, threads)
     work(film, tmp_path / "out.mkv", Host())
     assert (tmp_path / "out.mkv").read_bytes() == whole

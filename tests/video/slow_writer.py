@@ -16,7 +16,6 @@ from comfy_fusionfft.video import Sound, mux, open_work, segments, write_clip, w
 
 FRAMES = 40
 TAGS = {"title": "A walk", "prompt": '{"3": "graph"}'}
-segments.SEGMENT_FRAMES = write_images.IMAGES_PER_PIECE = 8
 
 
 def frames(start: int = 0) -> list[Frame]:
@@ -52,6 +51,7 @@ def halt() -> None:
 
 
 if __name__ == "__main__":
+    segments.SEGMENT_FRAMES = write_images.IMAGES_PER_PIECE = 8
     target, sound, moment = sys.argv[1:]
     if moment == "mux":
         whole = mux.joined
