@@ -8,6 +8,7 @@ sounds themselves are opened, only from files, and the name is never taken for a
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import av
@@ -30,6 +31,8 @@ _OPTIONS = {
     "protocol_whitelist": "file",
     "max_pixels": str(MOST_PIXELS),
 }
+_TAGS = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""Tags may hold any bytes; newer versions of PyAV take them as they are, without being told."""
 
 
 def open_container(path: Path) -> av.container.InputContainer:
@@ -38,8 +41,10 @@ def open_container(path: Path) -> av.container.InputContainer:
         raise MediaError(f"{path} is not a file: give a video file or a folder of images")
     try:
         # Without "file:" a name such as "concat:a|b" would be an address.
-        return av.open(f"file:{Path(path).absolute()}", options=_OPTIONS, metadata_errors="replace")
-    except av.error.ArgumentError as error:
+        return av.open(f"file:{Path(path).absolute()}", options=_OPTIONS, **_TAGS)
+    except av.error.FFmpegError as error:
+        if error.errno != errno.EINVAL:
+            raise
         raise MediaError(
             f"{path} is not a video that can be opened (it is damaged, or a playlist, a list of files or another "
             "format that is not read): convert it, to MP4 for example"

@@ -77,7 +77,8 @@ def read_image(path: Path) -> np.ndarray:
         raise MediaError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from error
     if not data:
         raise MediaError(f"{path} is empty (0 bytes): remove it or copy it again")
-    if (kind := SUFFIXES[path.suffix.lower()]) == "exr" and not cv2.haveImageReader("a.exr"):
+    # What it can write it can read; whether it reads a type, OpenCV 4 tells of files alone, not of names.
+    if (kind := SUFFIXES[path.suffix.lower()]) == "exr" and not cv2.haveImageWriter("a.exr"):
         raise MediaError(f"{path} is OpenEXR, which this OpenCV build cannot read: convert it to float TIFF")
     # IMREAD_UNCHANGED keeps alpha but ignores the orientation tag, which only JPEG files carry in practice.
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if kind == "jpg" else cv2.IMREAD_UNCHANGED

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -163,7 +164,8 @@ def _info(
     turn = _Turn.of(picture)
     context = stream.codec_context
     width, height = picture.width, picture.height
-    aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio or None
+    # PyAV 19 has a class of its own for rationals, which nothing else knows.
+    aspect = _fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio)
     if turn.swaps:
         width, height = height, width
         aspect = 1 / aspect if aspect else None
@@ -173,7 +175,7 @@ def _info(
         kind="video",
         width=width,
         height=height,
-        rate=stream.average_rate or stream.guessed_rate or rate,
+        rate=_fraction(stream.average_rate or stream.guessed_rate) or rate,
         frames=stream.frames or None,
         bit_depth=layout.bits,
         channels=layout.channels,
@@ -191,6 +193,10 @@ def _info(
         metadata=read_tags(container.metadata, container.format.name),
         light=read_light(picture),
     )
+
+
+def _fraction(rational: Any) -> Fraction | None:
+    return Fraction(rational) if rational else None
 
 
 def _stored_colour(info: ClipInfo, picture: av.VideoFrame) -> Colour:

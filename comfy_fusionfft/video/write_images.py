@@ -23,6 +23,7 @@ from .work import Piece, Span, Work
 IMAGES_PER_PIECE = 16
 """Images that a crash costs at most."""
 
+_LZW = 5  # as TIFF numbers its compressions; lossless
 IMAGE_CODECS = ("png", "tiff", "jpg", "webp", "exr", "bmp")
 _ALSO_KNOWN_AS = {"jpeg": "jpg", "tif": "tiff"}
 _EIGHT_BIT = ("jpg", "webp", "bmp")
@@ -134,8 +135,8 @@ def _options(codec: str, quality: int | None) -> list[int]:
     if codec not in ("jpg", "webp"):
         if quality is not None:
             raise MediaError(f"{codec} is lossless, quality {quality} was given: leave it out, or choose jpg or webp")
-        # OpenCV's default for TIFF floats and integers alike is a lossless LZW.
-        return [cv2.IMWRITE_PNG_COMPRESSION, 3] if codec == "png" else []
+        # Before 4.13 OpenCV's own choice for RGB floats is LogLuv, which rounds and holds nothing below 0.
+        return {"png": [cv2.IMWRITE_PNG_COMPRESSION, 3], "tiff": [cv2.IMWRITE_TIFF_COMPRESSION, _LZW]}.get(codec, [])
     if quality is not None and not 1 <= quality <= 100:
         raise MediaError(f"quality {quality} does not exist in {codec}: give 1 (worst) to 100 (best)")
     if codec == "jpg":

@@ -22,7 +22,8 @@ def picture(channels: int, dtype: type, size: tuple[int, int] = (5, 7)) -> np.nd
 
 def save(path, rgb: np.ndarray) -> None:
     order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[rgb.shape[2]]
-    path.write_bytes(cv2.imencode(path.suffix, np.ascontiguousarray(rgb[..., order]))[1].tobytes())
+    lossless = [cv2.IMWRITE_TIFF_COMPRESSION, 5] if "tif" in path.suffix.lower() else []
+    path.write_bytes(cv2.imencode(path.suffix, np.ascontiguousarray(rgb[..., order]), lossless)[1].tobytes())
 
 
 def tiff(samples: np.ndarray, extra: int | None = None) -> bytes:

@@ -43,12 +43,11 @@ def test_floats_are_rounded_and_clipped(tmp_path, depth, top):
     assert np.abs(read.pixels.numpy().ravel().astype(int) - expected).max() == 0
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_float_sources_stay_floats(tmp_path, dtype):
-    pixels = (torch.rand(3, 4, 3) * 5 - 1).to(dtype)
-    written = write_clip(
-        tmp_path / "out", [Frame(pixels, Fraction(0))], like=info(tmp_path, bit_depth=32, floating=True)
-    )
+@pytest.mark.parametrize(("codec", "dtype"), [(None, torch.float32), ("tiff", torch.float32), ("tiff", torch.float64)])
+def test_float_sources_stay_floats(tmp_path, codec, dtype):
+    pixels = (torch.rand(3, 4, 3) * 5 - 1).to(dtype)  # also where OpenCV by itself would choose LogLuv
+    like = info(tmp_path, bit_depth=32, floating=True)
+    written = write_clip(tmp_path / "out", [Frame(pixels, Fraction(0))], like=like, codec=codec)
     (read,) = open_clip(written.path)
     torch.testing.assert_close(read.pixels, pixels, rtol=0, atol=0)
 
