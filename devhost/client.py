@@ -198,6 +198,13 @@ class Client:
         """Asks the host to unload its models and forget its cached results."""
         _accepted(self.request("/free", data={"unload_models": True, "free_memory": True}))
 
+    def free_now(self) -> None:
+        """The same, done when this returns: the host does it after the graph that comes next, which is an empty one."""
+        self.free()
+        empty = {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}}
+        shown = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+        self.run({"1": empty, "2": shown}).raise_for_error()
+
     # Files and plain HTTP
 
     def upload(self, path: Path, name: str | None = None) -> str:

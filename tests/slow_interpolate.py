@@ -4,6 +4,7 @@ At that frame it waits for a minute, for a signal that comes late.
 """
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from comfy_fusionfft.files import interpolate_file
 from comfy_fusionfft.host import PlainHost
 from comfy_fusionfft.video import segments, write_images
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may inherit another
 segments.SEGMENT_FRAMES = write_images.IMAGES_PER_PIECE = 8
 
 

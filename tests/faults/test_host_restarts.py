@@ -75,14 +75,14 @@ def test_a_host_that_was_ended_is_taken_up_where_it_was(host, restart):
         name, frames = made(client.run(graph.nodes, timeout=180).raise_for_error(), node)
         assert name == "restarted_00001_.mkv" and frames[0] > 128 and frames[-1] == COUNT
         assert visible(host) == [name] and hidden(host) == []
-        client.free()  # else the same graph has nothing to do
+        client.free_now()  # else the same graph has nothing to do
         status = end_in_the_second_segment(host, server, client, graph.nodes, signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert visible(host) == ["restarted_00001_.mkv"]
 
     name, frames = made(host.run(graph.nodes, timeout=180), node)
     assert name == "restarted_00002_.mkv" and frames[0] > 128 and frames[-1] == COUNT
-    host.client.free()
+    host.client.free_now()
     name, frames = made(host.run(graph.nodes, timeout=180), node)
     assert name == "restarted_00003_.mkv" and frames[0] == 1
     assert hidden(host) == []

@@ -33,7 +33,7 @@ def test_two_prompts_are_two_runs(host):
     for name, graph in graphs.items():
         graph.run()
         alone[name] = saved(host, name)
-    host.client.free()
+    host.client.free_now()
     prompts = [host.client.submit(graph.nodes) for graph in graphs.values()]
     for prompt in prompts:
         host.client.wait(prompt).raise_for_error()
@@ -67,7 +67,7 @@ def test_models_that_are_unloaded_meanwhile_come_back(host):
     graph = interpolating(host, "held", moving(8, 96, 128), multiplier=4)
     graph.run()
     alone = saved(host, "held")
-    host.client.free()
+    host.client.free_now()
     prompt = host.client.submit(graph.nodes)
     host.client.wait_event(prompt, "progress")
     host.client.free()

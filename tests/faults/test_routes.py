@@ -52,7 +52,7 @@ def published(store: PreviewStore) -> str:
 
 @pytest.fixture(scope="module")
 def token(host) -> str:
-    host.client.free()  # a result that the host remembers is not announced again
+    host.client.free_now()  # a result that the host remembers is not announced again
     return routes.preview_token(host.client)
 
 
@@ -74,7 +74,7 @@ def test_a_flood_is_answered_or_put_off_in_bounded_memory(host, token):
 
 def test_pages_of_other_origins_are_refused(either_host):
     address = either_host.server.url.removeprefix("http://")
-    either_host.client.free()
+    either_host.client.free_now()
     asked = routes.good(routes.preview_token(either_host.client))
     for site in ("cross-site", "same-site"):
         foreign = routes.replace(asked, headers=(("Sec-Fetch-Site", site),))

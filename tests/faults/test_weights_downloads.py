@@ -303,11 +303,14 @@ def test_a_disk_that_fills_while_downloading(server, offer, content, tmp_path):
     assert left(tmp_path) == [NAME]
 
 
-def test_downloading_into_a_folder_that_takes_nothing(server, offer, content, sealed):  # noqa: F811
-    server.answer = sends(content)
-    text = fails(offer, sealed, "(Permission denied); free space or choose another folder")
+def test_downloading_into_a_folder_that_takes_nothing(offer, content, sealed):  # noqa: F811
+    class Response(io.BytesIO):  # no server of threads in a process that has become another user
+        status, headers = 200, {"Content-Length": str(len(content))}
+
+    how = {"opener": lambda request, timeout: Response(content)}
+    text = fails(offer, sealed, "(Permission denied); free space or choose another folder", **how)
     assert text.startswith(f"cannot write {sealed}")
-    fails(offer, sealed / "new", "(Permission denied); free space or choose another folder")
+    fails(offer, sealed / "new", "(Permission denied); free space or choose another folder", **how)
     assert left(sealed) == []
 
 
